@@ -1,0 +1,1 @@
+"""Django's face of the brokers."""

@@ -1,0 +1,104 @@
+"""What our backends share: valid queues, validation, bulk."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.core import checks
+from django.tasks import DEFAULT_TASK_QUEUE_NAME
+from django.tasks.backends.base import BaseTaskBackend
+
+from django_vtasks import conf, observers
+from django_vtasks.brokers.base import Broker
+from django_vtasks.errors import ConfigError, InvalidTask
+from django_vtasks.publishing import Call, Publisher, parse_calls
+from django_vtasks.results import AnyResult, AnyTask
+from django_vtasks.tasks import VTask
+
+type Calls = Iterable[tuple[AnyTask, Iterable[Any], dict[str, Any]]]
+
+
+class VTasksBackend(BaseTaskBackend):
+    """A backend whose tasks are VTasks and whose queues follow the VTASKS_ settings as they change."""
+
+    task_class = VTask
+    supports_async_task = True
+    supports_priority = True
+    supports_unique = True
+    supports_throttle = True
+    valid_options: frozenset[str] = frozenset()
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        self._explicit_queues: set[str] | None = set(params["QUEUES"]) if "QUEUES" in params else None
+        super().__init__(alias, params)
+        for name in self.options.keys() - self.valid_options:
+            hint = conf.nearest(name, self.valid_options)
+            raise ConfigError(f"TASKS[{alias!r}]['OPTIONS'] has no option {name!r}.{hint}")
+
+    @property
+    def queues(self) -> set[str]:  # type: ignore[override]
+        """Return the valid queue names; an empty set means any."""
+        if self._explicit_queues is not None:
+            return self._explicit_queues
+        return {DEFAULT_TASK_QUEUE_NAME, *conf.current().queues}
+
+    @queues.setter
+    def queues(self, value: set[str]) -> None:
+        """Ignore what Django's constructor derives from QUEUES alone."""
+
+    def validate_task(self, task: AnyTask) -> None:
+        """Raise InvalidTask, naming the setting or argument to change."""
+        if type(task.priority) is not int:
+            raise InvalidTask(f"priority must be a whole number between -100 and 100, not {task.priority!r}.")
+        if self.queues and task.queue_name not in self.queues:
+            where = "VTASKS_QUEUES" if self._explicit_queues is None else f"TASKS[{self.alias!r}]['QUEUES']"
+            raise InvalidTask(
+                f"Queue '{task.queue_name}' is not valid for backend. Add it to {where}."
+                f"{conf.nearest(task.queue_name, self.queues)}"
+            )
+        super().validate_task(task)
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        """Return what Django's system checks should say of this backend."""
+        return list(super().check(**kwargs))
+
+
+class BrokerBackend(VTasksBackend):
+    """A backend in front of a broker."""
+
+    supports_defer = True
+
+    @property
+    def broker(self) -> Broker:
+        """Return the process's broker for this backend's options."""
+        raise NotImplementedError
+
+    def enqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult | None:  # type: ignore[override]
+        """Enqueue one call; None when an equal unique task is under way."""
+        return self._publish([Call(task, args, kwargs)])[0]
+
+    async def aenqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult | None:  # type: ignore[override]
+        """Enqueue one call without blocking the loop."""
+        return (await self._apublish([Call(task, args, kwargs)]))[0]
+
+    def enqueue_many(self, calls: Calls) -> list[AnyResult | None]:
+        """Enqueue ``(task, args, kwargs)`` triples in bulk; results in their order, None for duplicates."""
+        return self._publish(parse_calls(calls))
+
+    async def aenqueue_many(self, calls: Calls) -> list[AnyResult | None]:
+        """Enqueue ``(task, args, kwargs)`` triples in bulk without blocking the loop."""
+        return await self._apublish(parse_calls(calls))
+
+    def _publish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
+        events = self._publisher().publish(calls)
+        for event in events:
+            observers.published(type(self), event)
+        return [event.result for event in events]
+
+    async def _apublish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
+        events = await self._publisher().apublish(calls)
+        for event in events:
+            await observers.apublished(type(self), event)
+        return [event.result for event in events]
+
+    def _publisher(self) -> Publisher:
+        return Publisher(self.alias, self.broker, self.validate_task)

@@ -1,0 +1,1 @@
+"""Where tasks wait: one contract, one package or module per store."""

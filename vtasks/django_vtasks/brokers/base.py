@@ -1,0 +1,206 @@
+"""The contract between publishing, the worker and every store of tasks."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from django_vtasks.envelope import Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One incarnation of one actor: what a claim belongs to, and what dies as a whole."""
+
+    node: str
+    slot: str
+    incarnation: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.slot}:{self.incarnation}"
+
+
+class TaskFailure(msgspec.Struct, frozen=True):
+    """Why a task failed: the exception's dotted path, its message, and the traceback as text."""
+
+    exception: str
+    message: str
+    traceback: str = ""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A task taken by an owner; ``receipt`` is the broker's own proof of this very claim.
+
+    ``problem`` says why the payload could not be read; the envelope is then a stand-in.
+    """
+
+    envelope: Envelope
+    owner: Owner
+    receipt: Any
+    problem: str | None = None
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """The task succeeded: forget it and free its mutex."""
+
+    claim: Claim
+
+
+class Bury(msgspec.Struct, frozen=True):
+    """The task failed for good: move it to the failed list and free its mutex."""
+
+    claim: Claim
+    failure: TaskFailure
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """The task shall start again in ``delay`` seconds; the attempt is spent and its lock stays."""
+
+    claim: Claim
+    delay: float
+
+
+class Release(msgspec.Struct, frozen=True):
+    """The task has not been run to its end: give it back as if it had not been claimed."""
+
+    claim: Claim
+
+
+type Settlement = Ack | Bury | Retry | Release
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """How many tasks of a queue wait for a worker, for their time, and for their end."""
+
+    waiting: int
+    delayed: int
+    running: int
+
+
+class FailedTask(msgspec.Struct, frozen=True):
+    """An entry of the failed list; ``failed_at`` is in seconds since the epoch.
+
+    ``task`` is the dotted path, empty when the payload is not readable.
+    """
+
+    id: str
+    queue: str
+    task: str
+    failure: TaskFailure
+    failed_at: float
+    attempts: int
+    crashes: int
+
+
+class Reclaimed(msgspec.Struct, frozen=True):
+    """What became of a dead owner's tasks: ids handed back and ids given up as poison."""
+
+    returned: list[str]
+    buried: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a store can do; Django's backend and the checks read it."""
+
+    unique: bool
+    throttle: bool
+    transactional: bool
+    """A push joins the caller's database transaction."""
+
+
+class Broker(Protocol):
+    """A store of tasks; bulk is the primitive, and every method is safe to repeat.
+
+    Producers and operators call the synchronous half on their own thread; an actor awaits the other half on
+    its loop. A call that gets no answer raises BrokerUnavailable within the store's deadline, or the store's
+    own error.
+    """
+
+    capabilities: Capabilities
+
+    def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Add tasks in order; False at the position of one whose lock another task holds."""
+        ...
+
+    async def apush(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Do what push() does without blocking the loop."""
+        ...
+
+    async def claim(self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0) -> list[Claim]:
+        """Take up to ``limit`` tasks that are due, waiting up to ``wait`` seconds for the first.
+
+        Highest priority first, then oldest first. Raise LeaseLost when the owner's node has no lease.
+        """
+        ...
+
+    async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
+        """Apply what became of claims in one step each; False where the claim is no longer the owner's."""
+        ...
+
+    async def keep_only(self, owner: Owner, held: Collection[Any]) -> int:
+        """Give back what the store books on ``owner`` beyond the receipts ``held``; return how many.
+
+        An answer to claim() that never arrived leaves such tasks behind.
+        """
+        ...
+
+    def depth(self, queue: str) -> Depth:
+        """Count the tasks of a queue."""
+        ...
+
+    def clear(self, queue: str) -> int:
+        """Delete the waiting and delayed tasks of a queue with their locks; return how many."""
+        ...
+
+    def queues(self) -> list[str]:
+        """Return the names of all queues that hold a task, sorted."""
+        ...
+
+    def failed(self, limit: int = 100) -> list[FailedTask]:
+        """Return the newest entries of the failed list, newest first."""
+        ...
+
+    def failed_count(self) -> int:
+        """Return the length of the failed list."""
+        ...
+
+    def evictions(self) -> int:
+        """Return how many failed tasks were dropped, ever, because the list was full."""
+        ...
+
+    def clear_failed(self) -> int:
+        """Empty the failed list; return how many entries it had."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what claim() and settle() opened; they open it again when called."""
+        ...
+
+
+class Coordinator(Protocol):
+    """Who is alive, by the store's own clock; called from a thread beside the loop."""
+
+    def renew(self, node: str, ttl: float) -> bool:
+        """Extend the node's lease by ``ttl`` seconds; False when it had run out and was reclaimed (or never was).
+
+        The lease exists afterwards in either case.
+        """
+        ...
+
+    def leave(self, node: str) -> None:
+        """End the node's lease; what its owners still hold goes back at once, no crash counted."""
+        ...
+
+    def reclaim(self, owner: Owner, cause: str) -> Reclaimed:
+        """Take back what a dead owner held: its tasks wait again with ``crashes + 1``, or fail as poison."""
+        ...
+
+    def reclaim_expired(self, cause: str) -> Reclaimed:
+        """Do what reclaim() does for every owner whose node has no lease any more."""
+        ...
+
+    def nodes(self) -> dict[str, float]:
+        """Return each node with the seconds that its lease still has."""
+        ...

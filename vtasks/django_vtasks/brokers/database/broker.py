@@ -1,0 +1,232 @@
+"""The broker and coordinator of one database alias: the hot path here, the rest delegated."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+from asgiref.sync import sync_to_async
+from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_vtasks import wire
+from django_vtasks.brokers.base import (
+    Ack,
+    Bury,
+    Capabilities,
+    Claim,
+    Depth,
+    FailedTask,
+    Owner,
+    Reclaimed,
+    Release,
+    Retry,
+    Settlement,
+)
+from django_vtasks.brokers.database.census import Census
+from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow
+from django_vtasks.brokers.database.failures import FailedList
+from django_vtasks.brokers.database.gateway import Gateway
+from django_vtasks.brokers.database.leases import Leases
+from django_vtasks.brokers.database.settling import Settling
+from django_vtasks.brokers.database.tables import Tables
+from django_vtasks.brokers.database.vendors import vendor_of
+from django_vtasks.envelope import Envelope
+from django_vtasks.errors import LeaseLost, PayloadError
+
+logger = logging.getLogger(__name__)
+
+PUSH_CHUNK = 5000
+"""Rows of one INSERT: large enough for speed, small enough for memory and packet limits."""
+PUSH_ATTEMPTS = 5
+
+
+class DatabaseBroker:
+    """Tasks in the tables of ``django_vtasks.db``, reached through the alias ``using``.
+
+    Cheap to make; what is expensive (thread, connections) opens with the first claim.
+    """
+
+    def __init__(self, using: str, *, failed_cap: int = 1000) -> None:
+        vendor = vendor_of(using)
+        self.capabilities = Capabilities(unique=True, throttle=True, transactional=True)
+        self._using = using
+        self._dialect: Dialect = vendor.dialect
+        self._wakeup = vendor.wakeup
+        self._gateway = Gateway(using, self._dialect.prepare)
+        tables = Tables(using)
+        self._failed = FailedList(tables, failed_cap)
+        self._settling = Settling(tables, self._failed)
+        self._leases = Leases(tables, self._failed)
+        self._census = Census(tables)
+
+    # Producers -----------------------------------------------------------------------------------------------
+
+    def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Insert tasks on the calling thread's connection, inside its transaction if it has one."""
+        if not envelopes:
+            return []
+        rows = [NewRow.of(envelope, wire.encode(envelope)) for envelope in envelopes]
+        candidates = _first_of_each_key(rows)
+        connection = connections[self._using]
+        accepted: set[str] = set()
+        for chunk in itertools.batched(candidates, PUSH_CHUNK):
+            accepted |= self._push_chunk(connection, chunk)
+        if accepted:
+            self._dialect.announce(connection, {row.queue for row in candidates if row.task_id in accepted})
+        return [row.task_id in accepted for row in rows]
+
+    async def apush(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Insert tasks on the thread that holds the coroutine's connection."""
+        return await sync_to_async(self.push)(envelopes)
+
+    def _push_chunk(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
+        for attempts_left in reversed(range(PUSH_ATTEMPTS)):
+            try:
+                return self._dialect.push(connection, rows)
+            except OperationalError as error:
+                # Inside the caller's transaction only the caller can start again.
+                if connection.in_atomic_block or not attempts_left or not self._dialect.is_transient(error):
+                    raise
+        raise AssertionError("unreachable")
+
+    # Actors --------------------------------------------------------------------------------------------------
+
+    async def claim(self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0) -> list[Claim]:
+        """Take due tasks; between looks, wait for the database's own signal."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        pauses = itertools.chain(self._dialect.first_pauses, itertools.repeat(self._dialect.longest_pause))
+        while True:
+            self._wakeup.arm(queue)
+            rows = await self._call(
+                self._dialect.claim, owner, queue, limit, undo=lambda late: self._give_back(owner, late)
+            )
+            if rows:
+                return [_claim(row, owner, queue) for row in sorted(rows, key=lambda row: (row.rank, row.id))]
+            next_due = await self._call(self._look, owner, queue)
+            left = deadline - loop.time()
+            if left <= 0:
+                return []
+            await self._wakeup.wait(queue, min(left, next(pauses), left if next_due is None else next_due))
+
+    async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
+        """Apply settlements, one statement or transaction for each kind of them."""
+        if not settlements:
+            return []
+        settled = await self._call(self._settle, owner, settlements)
+        return [settlement.claim.receipt[0] in settled for settlement in settlements]
+
+    async def keep_only(self, owner: Owner, held: Collection[tuple[int, int]]) -> int:
+        """Give back what is booked on the owner beyond ``held``."""
+        return await self._call(lambda _: self._settling.keep_only(owner, held))
+
+    async def aclose(self) -> None:
+        """Close the worker's connections."""
+        self._wakeup.close()
+        self._gateway.abandon()
+
+    def _settle(
+        self, connection: BaseDatabaseWrapper, owner: Owner, settlements: Sequence[Settlement]
+    ) -> set[int]:
+        settled: set[int] = set()
+        if acks := [settlement.claim for settlement in settlements if isinstance(settlement, Ack)]:
+            unlock = any(claim.envelope.unique is not None for claim in acks)
+            receipts = [claim.receipt for claim in acks]
+            settled |= self._dialect.acknowledge(connection, owner, receipts, unlock=unlock)
+        if burials := [settlement for settlement in settlements if isinstance(settlement, Bury)]:
+            settled |= self._settling.bury(owner, burials)
+        if retries := [settlement for settlement in settlements if isinstance(settlement, Retry)]:
+            settled |= self._settling.retry(owner, retries)
+        if releases := [settlement for settlement in settlements if isinstance(settlement, Release)]:
+            settled |= self._settling.release(owner, [release.claim.receipt for release in releases])
+        if retries or releases:
+            self._dialect.announce(connection, {item.claim.envelope.queue for item in (*retries, *releases)})
+        return settled
+
+    def _look(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str) -> float | None:
+        if not self._leases.has_lease(owner.node):
+            raise LeaseLost(f"Node {owner.node} has no lease; its tasks were given to others.")
+        return self._census.seconds_until_due(queue)
+
+    def _give_back(self, owner: Owner, rows: list[ClaimedRow]) -> None:
+        receipts = [(row.id, row.fence) for row in rows]
+        self._gateway.submit(lambda _: self._settling.release(owner, receipts))
+
+    async def _call[T](
+        self, function: Callable[..., T], *args: object, undo: Callable[[T], object] | None = None
+    ) -> T:
+        return await self._gateway.call(function, *args, undo=undo)
+
+    # Operators -----------------------------------------------------------------------------------------------
+
+    def depth(self, queue: str) -> Depth:
+        """Count the tasks of a queue."""
+        return self._census.depth(queue)
+
+    def clear(self, queue: str) -> int:
+        """Delete the waiting and delayed tasks of a queue with their locks."""
+        return self._census.clear(queue)
+
+    def queues(self) -> list[str]:
+        """Return the names of the queues that hold a task."""
+        return self._census.queues()
+
+    def failed(self, limit: int = 100) -> list[FailedTask]:
+        """Return the newest entries of the failed list."""
+        return self._failed.newest(limit)
+
+    def failed_count(self) -> int:
+        """Return the length of the failed list."""
+        return self._failed.count()
+
+    def evictions(self) -> int:
+        """Return how many failed tasks were dropped because the list was full."""
+        return self._failed.evictions()
+
+    def clear_failed(self) -> int:
+        """Empty the failed list."""
+        return self._failed.clear()
+
+    # Coordinator ---------------------------------------------------------------------------------------------
+
+    def renew(self, node: str, ttl: float) -> bool:
+        """Extend a node's lease by ``ttl`` seconds from now."""
+        return self._leases.renew(node, ttl)
+
+    def leave(self, node: str) -> None:
+        """End a node's lease and give back what it holds."""
+        self._leases.leave(node)
+
+    def reclaim(self, owner: Owner, cause: str) -> Reclaimed:
+        """Take back what a dead owner held."""
+        return self._leases.reclaim(owner, cause)
+
+    def reclaim_expired(self, cause: str) -> Reclaimed:
+        """Take back what the owners of lapsed leases held."""
+        return self._leases.reclaim_expired(cause)
+
+    def nodes(self) -> dict[str, float]:
+        """Return each node with the seconds left of its lease."""
+        return self._leases.nodes()
+
+
+def _first_of_each_key(rows: Sequence[NewRow]) -> list[NewRow]:
+    seen: set[str] = set()
+    first = []
+    for row in rows:
+        if row.unique is not None:
+            if row.unique.key in seen:
+                continue
+            seen.add(row.unique.key)
+        first.append(row)
+    return first
+
+
+def _claim(row: ClaimedRow, owner: Owner, queue: str) -> Claim:
+    receipt = (row.id, row.fence)
+    try:
+        envelope = wire.decode(bytes(row.payload))
+    except PayloadError as error:
+        return Claim(Envelope.unreadable(row.task_id, queue), owner, receipt, problem=str(error))
+    return Claim(wire.stamped(envelope, attempt=row.attempt, crashes=row.crashes), owner, receipt)

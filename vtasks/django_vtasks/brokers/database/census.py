@@ -1,0 +1,53 @@
+"""Counting and clearing queues."""
+
+from django.db import connections
+from django.db.models import Count, F
+
+from django_vtasks.brokers.base import Depth
+from django_vtasks.brokers.database.tables import Tables
+from django_vtasks.db.clock import MICROSECONDS, Now
+from django_vtasks.db.models import TaskState
+
+CHUNK = 1000
+"""Rows deleted in one transaction: few enough that nobody waits for their locks."""
+
+
+class Census:
+    """What stands in the task table."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def depth(self, queue: str) -> Depth:
+        """Count the tasks of a queue by state."""
+        counts = dict(self._tables.tasks(queue=queue).values_list("state").annotate(Count("id")))
+        return Depth(
+            *(counts.get(state, 0) for state in (TaskState.WAITING, TaskState.DELAYED, TaskState.RUNNING))
+        )
+
+    def queues(self) -> list[str]:
+        """Return the queues that hold tasks."""
+        return list(self._tables.tasks().order_by("queue").values_list("queue", flat=True).distinct())
+
+    def seconds_until_due(self, queue: str) -> float | None:
+        """Return how long the first delayed task of a queue has to wait; None when there is none."""
+        rows = self._tables.tasks(queue=queue, state=TaskState.DELAYED).order_by("due")
+        left = rows.annotate(left=F("due") - Now()).values_list("left", flat=True).first()
+        return None if left is None else max(0.0, left / MICROSECONDS)
+
+    def clear(self, queue: str) -> int:
+        """Delete waiting and delayed tasks with their locks; a row that is being claimed stays."""
+        total = 0
+        while deleted := self._clear_chunk(queue):
+            total += deleted
+        return total
+
+    def _clear_chunk(self, queue: str) -> int:
+        with self._tables.transaction():
+            rows = self._tables.tasks(queue=queue).exclude(state=TaskState.RUNNING).order_by("id")
+            if connections[self._tables.using].features.has_select_for_update_skip_locked:
+                rows = rows.select_for_update(skip_locked=True)
+            picked = dict(rows.values_list("id", "task_id")[:CHUNK])
+            self._tables.locks(task_id__in=list(picked.values())).delete()
+            self._tables.tasks(id__in=list(picked)).delete()
+        return len(picked)

@@ -1,0 +1,91 @@
+"""The failed list: a capped table that knows how many entries the cap has cost."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from django.db.models import F
+
+from django_vtasks.brokers.base import FailedTask, TaskFailure
+from django_vtasks.brokers.database.tables import Tables
+from django_vtasks.db.clock import MICROSECONDS, Now
+from django_vtasks.db.models import CounterRow, FailedRow, TaskRow
+
+EVICTIONS = "evictions"
+
+
+class Failure(NamedTuple):
+    """A task row with what brought it to its end; ``task`` is the dotted path, empty when unknown."""
+
+    row: TaskRow
+    reason: TaskFailure
+    task: str
+
+
+class FailedList:
+    """Failed tasks in the order of their failing, at most ``cap`` of them."""
+
+    def __init__(self, tables: Tables, cap: int) -> None:
+        self._tables = tables
+        self._cap = cap
+
+    def take(self, failures: Sequence[Failure]) -> None:
+        """Move task rows here and free their mutexes; the caller holds the transaction and the rows."""
+        if not failures:
+            return
+        FailedRow.objects.using(self._tables.using).bulk_create([_entry(failure) for failure in failures])
+        self._tables.tasks(id__in=[failure.row.id for failure in failures]).delete()
+        self._tables.locks(keep=False, task_id__in=[failure.row.task_id for failure in failures]).delete()
+        self._trim()
+
+    def newest(self, limit: int) -> list[FailedTask]:
+        """Return the newest entries, newest first."""
+        return [
+            FailedTask(
+                id=row.task_id,
+                queue=row.queue,
+                task=row.task,
+                failure=TaskFailure(row.exception, row.message, row.traceback),
+                failed_at=row.failed_at / MICROSECONDS,
+                attempts=row.attempts,
+                crashes=row.crashes,
+            )
+            for row in self._tables.failed()[:limit]
+        ]
+
+    def count(self) -> int:
+        """Return the number of entries."""
+        return self._tables.failed().count()
+
+    def clear(self) -> int:
+        """Delete all entries; return how many there were."""
+        deleted, _ = self._tables.failed().delete()
+        return deleted
+
+    def evictions(self) -> int:
+        """Return how many entries the cap has cost so far."""
+        counters = CounterRow.objects.using(self._tables.using).filter(name=EVICTIONS)
+        return counters.values_list("value", flat=True).first() or 0
+
+    def _trim(self) -> None:
+        excess = self._tables.failed().values_list("id", flat=True)[self._cap : self._cap + 1].first()
+        if excess is None:
+            return
+        evicted, _ = self._tables.failed().filter(id__lte=excess).delete()
+        counters = CounterRow.objects.using(self._tables.using)
+        counters.get_or_create(name=EVICTIONS)
+        counters.filter(name=EVICTIONS).update(value=F("value") + evicted)
+
+
+def _entry(failure: Failure) -> FailedRow:
+    return FailedRow(
+        task_id=failure.row.task_id,
+        queue=failure.row.queue,
+        task=failure.task,
+        exception=failure.reason.exception,
+        message=failure.reason.message,
+        traceback=failure.reason.traceback,
+        failed_at=Now(),
+        attempts=failure.row.attempt,
+        crashes=failure.row.crashes,
+        payload=failure.row.payload,
+    )

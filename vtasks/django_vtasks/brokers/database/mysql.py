@@ -1,0 +1,116 @@
+"""MariaDB and MySQL: SELECT … FOR UPDATE SKIP LOCKED in short transactions."""
+
+from collections.abc import Iterable, Sequence
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_vtasks.brokers.base import Owner
+from django_vtasks.brokers.database.dialect import (
+    COLUMNS,
+    ClaimedRow,
+    NewRow,
+    delete_acknowledged,
+    marks,
+    write_transaction,
+)
+from django_vtasks.db.clock import NOW
+
+_NOW = NOW["mysql"]
+_DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
+
+_INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(9)})"
+
+# Assignments run from left to right: `expires`, which the conditions read, comes last.
+_LOCK = f"""
+INSERT INTO vtasks_lock (lock_key, task_id, keep, expires) VALUES (%s, %s, %s, {_NOW} + %s)
+ON DUPLICATE KEY UPDATE
+    task_id = IF(expires <= {_NOW}, VALUES(task_id), task_id),
+    keep = IF(expires <= {_NOW}, VALUES(keep), keep),
+    expires = IF(expires <= {_NOW}, VALUES(expires), expires)
+"""
+
+_NEWS = f"""
+SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 0 AND queue = %s),
+       EXISTS (SELECT 1 FROM vtasks_task WHERE state = 2 AND queue = %s AND due <= {_NOW})
+"""
+
+_PROMOTE = f"UPDATE vtasks_task SET state = 0 WHERE state = 2 AND queue = %s AND due <= {_NOW}"
+
+_PICK = """
+SELECT id, fence + 1, attempt + 1, crashes, task_id, task_rank, payload
+FROM vtasks_task WHERE state = 0 AND queue = %s ORDER BY task_rank, id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+
+
+class MySQL:
+    """The hot path on MariaDB 10.6 or MySQL 8.0.1 and newer, through mysqlclient."""
+
+    first_pauses = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
+    longest_pause = 0.250
+
+    def prepare(self, connection: BaseDatabaseWrapper) -> None:
+        """Bound the wait for row locks."""
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = 5")
+
+    def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
+        """Take the locks in the order of their keys, which avoids most deadlocks, then insert in bulk."""
+        locks = sorted(row.lock() for row in rows if row.unique is not None)
+        with write_transaction(connection), connection.cursor() as cursor:
+            refused: set[str] = set()
+            if locks:
+                cursor.executemany(_LOCK, locks)
+                cursor.execute(
+                    f"SELECT task_id FROM vtasks_lock WHERE lock_key IN ({marks(len(locks))})",
+                    [key for key, *_ in locks],
+                )
+                held = {task_id for (task_id,) in cursor.fetchall()}
+                refused = {task_id for _, task_id, *_ in locks} - held
+            accepted = [row for row in rows if row.task_id not in refused]
+            cursor.executemany(_INSERT, [row.values() for row in accepted])
+        return {row.task_id for row in accepted}
+
+    def announce(self, connection: BaseDatabaseWrapper, queues: Iterable[str]) -> None:
+        """Do nothing: there is no wake-up but polling."""
+
+    def claim(
+        self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int
+    ) -> list[ClaimedRow]:
+        """Look without locks first; an idle claim is then one read."""
+        with connection.cursor() as cursor:
+            cursor.execute(_NEWS, [queue, queue])
+            waiting, due = cursor.fetchone()
+            if not waiting and not due:
+                return []
+            with write_transaction(connection):
+                if due:
+                    cursor.execute(_PROMOTE, [queue])
+                cursor.execute(
+                    "SELECT name FROM vtasks_node WHERE name = %s LOCK IN SHARE MODE", [owner.node]
+                )
+                if cursor.fetchone() is None:
+                    return []
+                cursor.execute(_PICK, [queue, limit])
+                rows = [ClaimedRow._make(row) for row in cursor.fetchall()]
+                if rows:
+                    cursor.execute(
+                        "UPDATE vtasks_task SET state = 1, owner = %s, node = %s, fence = fence + 1,"
+                        f" attempt = attempt + 1 WHERE id IN ({marks(len(rows))})",
+                        [str(owner), owner.node, *(row.id for row in rows)],
+                    )
+                return rows
+
+    def acknowledge(
+        self,
+        connection: BaseDatabaseWrapper,
+        owner: Owner,
+        receipts: Sequence[tuple[int, int]],
+        *,
+        unlock: bool,
+    ) -> set[int]:
+        """Delete what is still ours under row locks."""
+        return delete_acknowledged(connection, owner, receipts, lock="FOR UPDATE", unlock=unlock)
+
+    def is_transient(self, error: Exception) -> bool:
+        """Deadlocks and lock time-outs."""
+        return bool(error.args) and error.args[0] in {_DEADLOCK, _LOCK_TIMEOUT}

@@ -1,0 +1,173 @@
+"""PostgreSQL: one statement per step, arrays for bulk, NOTIFY for the wake-up."""
+
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import psycopg
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_vtasks.brokers.base import Owner
+from django_vtasks.brokers.database.dialect import ClaimedRow, NewRow
+from django_vtasks.db.clock import NOW
+
+CHANNEL = "vtasks"
+NOTIFY_EVERY = 0.005
+"""Seconds between two NOTIFY of a process for one queue; a NOTIFY takes a lock of the whole database."""
+
+_NOW = NOW["postgresql"]
+
+# Binary arrays cross the wire once, whatever their length, and keep the order of the envelopes.
+_PUSH = f"""
+WITH new AS MATERIALIZED (
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::bigint[], %s::bytea[],
+                         %s::text[], %s::boolean[], %s::bigint[])
+        WITH ORDINALITY AS n(task_id, queue, state, task_rank, due, payload, lock_key, keep, ttl, position)
+), locked AS (
+    INSERT INTO vtasks_lock AS held (lock_key, task_id, keep, expires)
+    SELECT lock_key, task_id, keep, {_NOW} + ttl FROM new WHERE lock_key IS NOT NULL ORDER BY lock_key
+    ON CONFLICT (lock_key) DO UPDATE
+        SET task_id = excluded.task_id, keep = excluded.keep, expires = excluded.expires
+        WHERE held.expires <= {_NOW}
+    RETURNING task_id
+)
+INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, fence, attempt, crashes, payload)
+SELECT task_id, queue, state, task_rank, due, 0, 0, 0, payload FROM new
+WHERE lock_key IS NULL OR task_id IN (SELECT task_id FROM locked)
+ORDER BY position
+RETURNING task_id
+"""
+
+_PUSH_PLAIN = """
+INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, fence, attempt, crashes, payload)
+SELECT task_id, queue, state, task_rank, due, 0, 0, 0, payload
+FROM unnest(%s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::bigint[], %s::bytea[])
+    AS new(task_id, queue, state, task_rank, due, payload)
+"""
+
+_PROMOTE = f"""
+WITH due AS MATERIALIZED (
+    SELECT id FROM vtasks_task WHERE state = 2 AND queue = %s AND due <= {_NOW}
+    ORDER BY due LIMIT 1000 FOR UPDATE SKIP LOCKED
+)
+UPDATE vtasks_task AS task SET state = 0 FROM due WHERE task.id = due.id
+"""
+
+# LIMIT inside a materialized CTE: a plain IN (SELECT ... LIMIT) may be evaluated more than once.
+_CLAIM = """
+WITH picked AS MATERIALIZED (
+    SELECT id FROM vtasks_task WHERE state = 0 AND queue = %s
+    ORDER BY task_rank, id LIMIT %s FOR UPDATE SKIP LOCKED
+)
+UPDATE vtasks_task AS task
+SET state = 1, owner = %s, node = %s, fence = fence + 1, attempt = attempt + 1
+FROM picked
+WHERE task.id = picked.id AND EXISTS (SELECT 1 FROM vtasks_node WHERE name = %s)
+RETURNING task.id, task.fence, task.attempt, task.crashes, task.task_id, task.task_rank, task.payload
+"""
+
+_ACKNOWLEDGE = """
+DELETE FROM vtasks_task AS task USING unnest(%s::bigint[], %s::int[]) AS settled(id, fence)
+WHERE task.id = settled.id AND task.fence = settled.fence AND task.owner = %s AND task.state = 1
+RETURNING task.id
+"""
+
+_ACKNOWLEDGE_AND_UNLOCK = """
+WITH gone AS (
+    DELETE FROM vtasks_task AS task USING unnest(%s::bigint[], %s::int[]) AS settled(id, fence)
+    WHERE task.id = settled.id AND task.fence = settled.fence AND task.owner = %s AND task.state = 1
+    RETURNING task.id, task.task_id
+), freed AS (
+    DELETE FROM vtasks_lock AS held USING gone WHERE held.task_id = gone.task_id AND NOT held.keep
+)
+SELECT id FROM gone
+"""
+
+# A queue's statistics are stale by nature; with them a planner may sort a million rows to claim ten.
+_SETTINGS = """
+SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '30s';
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off
+"""
+
+
+class PostgreSQL:
+    """The hot path on PostgreSQL through psycopg 3."""
+
+    first_pauses = (0.005, 0.010)  # covers what NOTIFY_EVERY held back
+    longest_pause = 5.0
+
+    def __init__(self) -> None:
+        self._notified: dict[str, float] = {}
+
+    def prepare(self, connection: BaseDatabaseWrapper) -> None:
+        """Bound every statement in time and pin the plans to the indexes."""
+        with connection.cursor() as cursor:
+            cursor.execute(_SETTINGS)
+
+    def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
+        """Insert in one statement, locks included."""
+        columns = [list(column) for column in zip(*(row[:6] for row in rows), strict=True)]
+        if all(row.unique is None for row in rows):
+            self._execute(connection, _PUSH_PLAIN, columns)
+            return {row.task_id for row in rows}
+        locks = [
+            (None, None, None) if row.unique is None else (row.lock()[0], *row.lock()[2:]) for row in rows
+        ]
+        columns += [list(column) for column in zip(*locks, strict=True)]
+        return {task_id for (task_id,) in self._execute(connection, _PUSH, columns).fetchall()}
+
+    def announce(self, connection: BaseDatabaseWrapper, queues: Iterable[str]) -> None:
+        """NOTIFY after the commit: inside the caller's transaction it would serialise all commits."""
+        transaction.on_commit(
+            partial(self._notify, connection, set(queues)), using=connection.alias, robust=True
+        )
+
+    def _notify(self, connection: BaseDatabaseWrapper, queues: set[str]) -> None:
+        now = time.monotonic()
+        due = [queue for queue in queues if now - self._notified.get(queue, 0.0) >= NOTIFY_EVERY]
+        if not due:
+            return
+        self._notified.update(dict.fromkeys(due, now))
+        # Asynchronous commit: a lost NOTIFY costs one poll, a synced one holds the lock for a disk write.
+        self._execute(
+            connection,
+            "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, queue) FROM unnest(%s::text[]) AS queue",
+            [CHANNEL, due],
+        )
+
+    def claim(
+        self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int
+    ) -> list[ClaimedRow]:
+        """Promote what has come due, then claim."""
+        self._execute(connection, _PROMOTE, [queue])
+        cursor = self._execute(connection, _CLAIM, [queue, limit, str(owner), owner.node, owner.node])
+        return [ClaimedRow._make(row) for row in cursor.fetchall()]
+
+    def acknowledge(
+        self,
+        connection: BaseDatabaseWrapper,
+        owner: Owner,
+        receipts: Sequence[tuple[int, int]],
+        *,
+        unlock: bool,
+    ) -> set[int]:
+        """Delete what is still ours in one statement."""
+        ids, fences = zip(*receipts, strict=True)
+        statement = _ACKNOWLEDGE_AND_UNLOCK if unlock else _ACKNOWLEDGE
+        cursor = self._execute(connection, statement, [list(ids), list(fences), str(owner)])
+        return {row_id for (row_id,) in cursor.fetchall()}
+
+    def is_transient(self, error: Exception) -> bool:
+        """Serialization failures, deadlocks and lock time-outs."""
+        return getattr(error.__cause__, "sqlstate", None) in {"40001", "40P01", "55P03"}
+
+    @staticmethod
+    def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> psycopg.Cursor[Any]:
+        """Execute with server-side binding, whatever the project's default, so that arrays travel in binary."""
+        connection.ensure_connection()
+        connection.validate_no_broken_transaction()
+        with connection.wrap_database_errors:
+            cursor = psycopg.Cursor(connection.connection)
+            return cursor.execute(sql, params)

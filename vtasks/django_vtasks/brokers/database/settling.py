@@ -1,0 +1,63 @@
+"""What became of claims that did not simply succeed; each kind is one transaction."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from django_vtasks.brokers.base import Bury, Owner, Retry
+from django_vtasks.brokers.database.failures import FailedList, Failure
+from django_vtasks.brokers.database.tables import Tables
+from django_vtasks.db.clock import Now, microseconds
+from django_vtasks.db.models import TaskRow, TaskState
+
+type Receipt = tuple[int, int]
+
+
+class Settling:
+    """Settlements of rows that are still the owner's; each method returns the ids of those that were."""
+
+    def __init__(self, tables: Tables, failed: FailedList) -> None:
+        self._tables = tables
+        self._failed = failed
+
+    def bury(self, owner: Owner, burials: Sequence[Bury]) -> set[int]:
+        """Move rows to the failed list."""
+        by_receipt = {burial.claim.receipt: burial for burial in burials}
+        with self._tables.transaction():
+            rows = self._held(owner, by_receipt)
+            self._failed.take([_failure(row, by_receipt[row.id, row.fence]) for row in rows])
+        return {row.id for row in rows}
+
+    def retry(self, owner: Owner, retries: Sequence[Retry]) -> set[int]:
+        """Let rows wait for their next attempt."""
+        delays = {retry.claim.receipt: microseconds(retry.delay) for retry in retries}
+        with self._tables.transaction():
+            rows = self._held(owner, delays)
+            for row in rows:
+                self._tables.tasks(id=row.id).update(
+                    state=TaskState.DELAYED, due=Now() + delays[row.id, row.fence], owner=None, node=None
+                )
+        return {row.id for row in rows}
+
+    def release(self, owner: Owner, receipts: Sequence[Receipt]) -> set[int]:
+        """Give rows back."""
+        with self._tables.transaction():
+            ids = {row.id for row in self._held(owner, receipts)}
+            self._tables.give_back(self._tables.tasks(id__in=ids))
+        return ids
+
+    def keep_only(self, owner: Owner, held: Collection[Receipt]) -> int:
+        """Give back what is booked on the owner beyond the receipts ``held``; return how many."""
+        with self._tables.transaction():
+            booked = self._tables.tasks(owner=str(owner), state=TaskState.RUNNING).select_for_update()
+            strays = [receipt[0] for receipt in booked.values_list("id", "fence") if receipt not in held]
+            return self._tables.give_back(self._tables.tasks(id__in=strays)) if strays else 0
+
+    def _held(self, owner: Owner, receipts: Iterable[Receipt]) -> list[TaskRow]:
+        wanted = set(receipts)
+        rows = self._tables.tasks(
+            id__in=[row_id for row_id, _ in wanted], owner=str(owner), state=TaskState.RUNNING
+        )
+        return [row for row in rows.select_for_update() if (row.id, row.fence) in wanted]
+
+
+def _failure(row: TaskRow, burial: Bury) -> Failure:
+    return Failure(row, burial.failure, burial.claim.envelope.task)

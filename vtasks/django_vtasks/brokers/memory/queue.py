@@ -1,0 +1,81 @@
+"""One queue: its tasks in the order of their claim, and the idle claims that wait for one."""
+
+import asyncio
+from bisect import insort
+from contextlib import suppress
+from math import inf
+
+from django_vtasks.brokers.memory.stored import StoredTask
+
+
+class Bell:
+    """Wakes one idle claim, from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the claim; a loop that has been closed meanwhile has none."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def rung(self, within: float) -> None:
+        """Return when the bell has rung, or after ``within`` seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), within)
+
+
+class MemoryQueue:
+    """The waiting and the delayed tasks of one queue; the caller holds the broker's lock."""
+
+    def __init__(self) -> None:
+        self.bells: set[Bell] = set()
+        self._waiting: list[StoredTask] = []
+        self._delayed: list[StoredTask] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._delayed)
+
+    def put(self, task: StoredTask) -> None:
+        """Add a task at its place, or until it is due among the delayed."""
+        if task.due is None:
+            insort(self._waiting, task, key=StoredTask.rank)
+        else:
+            self._delayed.append(task)
+        for bell in self.bells:
+            bell.ring()
+
+    def take(self, limit: int, now: float) -> list[StoredTask]:
+        """Remove and return the first ``limit`` tasks that are due."""
+        self._promote(now)
+        taken, self._waiting = self._waiting[:limit], self._waiting[limit:]
+        return taken
+
+    def next_due(self) -> float:
+        """Return when the next delayed task is due, for ever if there is none."""
+        return min((task.due for task in self._delayed if task.due is not None), default=inf)
+
+    def counts(self, now: float) -> tuple[int, int]:
+        """Return how many tasks wait for a worker and for their time."""
+        self._promote(now)
+        return len(self._waiting), len(self._delayed)
+
+    def tasks(self) -> list[StoredTask]:
+        """Return all tasks."""
+        return self._waiting + self._delayed
+
+    def clear(self) -> list[StoredTask]:
+        """Remove and return all tasks."""
+        cleared = self.tasks()
+        self._waiting, self._delayed = [], []
+        return cleared
+
+    def _promote(self, now: float) -> None:
+        later = []
+        for task in self._delayed:
+            if task.due is None or task.due <= now:
+                insort(self._waiting, task, key=StoredTask.rank)
+            else:
+                later.append(task)
+        self._delayed = later

@@ -1,0 +1,53 @@
+"""What can go wrong, one class per decision that a caller can take."""
+
+from django.core.exceptions import ImproperlyConfigured
+from django.tasks.exceptions import InvalidTask
+
+__all__ = [
+    "BrokerUnavailable",
+    "ConfigError",
+    "InvalidTask",
+    "LeaseLost",
+    "PayloadError",
+    "PayloadTooLarge",
+    "TasksNotLoaded",
+    "UnknownTask",
+    "VTasksError",
+    "WorkerLost",
+]
+
+
+class VTasksError(Exception):
+    """The root of this package's own errors."""
+
+
+class ConfigError(VTasksError, ImproperlyConfigured):
+    """A setting is wrong; the message names it and, if there is one, the nearest valid name."""
+
+
+class PayloadError(VTasksError):
+    """Stored bytes are not a task that this version can read."""
+
+
+class PayloadTooLarge(PayloadError, ValueError):
+    """A task's arguments exceed the size that may be stored."""
+
+
+class BrokerUnavailable(VTasksError):
+    """The broker did not answer within the deadline; the call may be repeated."""
+
+
+class LeaseLost(VTasksError):
+    """This node's lease ran out and its tasks were given to others."""
+
+
+class TasksNotLoaded(VTasksError):
+    """A module with tasks could not be imported."""
+
+
+class UnknownTask(VTasksError):
+    """No registered task has this dotted path."""
+
+
+class WorkerLost(VTasksError):
+    """The actor that ran the task died."""

@@ -1,0 +1,90 @@
+"""``manage.py runworker``: run tasks until told to stop."""
+
+import asyncio
+import logging
+import os
+import sys
+from argparse import ArgumentParser
+from importlib.metadata import version
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.tasks.exceptions import InvalidTaskBackend
+from setproctitle import setproctitle
+
+from django_vtasks import topology
+from django_vtasks.errors import ConfigError
+
+USAGE_ERROR = 2
+LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
+
+
+class Command(BaseCommand):
+    """Run the tasks of one backend in this process."""
+
+    help = "Runs tasks until SIGTERM or Ctrl-C, then lets those that run finish."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        parser.add_argument(
+            "--queue",
+            action="append",
+            default=[],
+            metavar="Q",
+            help="take this queue's tasks only; may be repeated",
+        )
+        parser.add_argument(
+            "--concurrency", type=int, metavar="N", help="tasks of a queue that run at a time"
+        )
+        parser.add_argument("--backend", metavar="ALIAS", help="the key in TASKS (default: VTASKS_BACKEND)")
+        parser.add_argument("--id", metavar="ID", help="a name for this worker in logs and tables")
+        parser.add_argument("--burst", action="store_true", help="exit when no task is left to run")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run the worker; leave the process behind when a task's thread does not end."""
+        _log_to_stderr(LEVELS[options["verbosity"]])
+        try:
+            plan = topology.plan(
+                backend=options["backend"],
+                queues=options["queue"],
+                concurrency=options["concurrency"],
+                worker_id=options["id"],
+                burst=options["burst"],
+            )
+        except (ConfigError, InvalidTaskBackend) as error:
+            raise CommandError(str(error), returncode=USAGE_ERROR) from error
+        self.stdout.write(
+            f"django-vtasks {version('django-vtasks')} · {plan.backend} · {', '.join(plan.queues)}"
+        )
+        setproctitle(f"vtasks: {','.join(plan.queues)}")
+        if not _run(plan):
+            # A thread still runs a task that was given back: the interpreter would wait for it for ever.
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
+
+
+def _run(plan: topology.Plan) -> bool:
+    async def main() -> bool:
+        return await topology.Worker(plan).run()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main())
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _log_to_stderr(level: int) -> None:
+    """Show the worker's log unless the project's LOGGING already does something with it."""
+    logger = logging.getLogger("django_vtasks")
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(level)

@@ -1,0 +1,171 @@
+"""The one place that turns what happens to tasks into signals and log lines."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from django.dispatch import Signal
+from django.tasks import TaskResultStatus
+from django.tasks.base import TaskError
+from django.tasks.signals import (
+    log_task_enqueued,
+    log_task_finished,
+    log_task_started,
+    task_enqueued,
+    task_finished,
+    task_started,
+)
+
+from django_vtasks import results
+from django_vtasks.brokers.base import Claim, TaskFailure
+from django_vtasks.results import AnyResult, AnyTask, Published
+from django_vtasks.signals import task_refused, worker_started, worker_stopped
+
+logger = logging.getLogger(__name__)
+django_logger = logging.getLogger("django.tasks")
+
+
+def published(sender: type, event: Published) -> None:
+    """Tell the enqueuing process what became of a call."""
+    if event.result is None:
+        task_refused.send(sender, **_refusal(event))
+    elif _someone_listens(task_enqueued, log_task_enqueued):
+        task_enqueued.send(sender, task_result=event.result)
+    elif django_logger.isEnabledFor(logging.DEBUG):
+        log_task_enqueued(sender, event.result)
+
+
+async def apublished(sender: type, event: Published) -> None:
+    """Tell the enqueuing process, from its loop."""
+    if event.result is None:
+        await task_refused.asend(sender, **_refusal(event))
+    elif _someone_listens(task_enqueued, log_task_enqueued):
+        await task_enqueued.asend(sender, task_result=event.result)
+    elif django_logger.isEnabledFor(logging.DEBUG):
+        log_task_enqueued(sender, event.result)
+
+
+def _refusal(event: Published) -> dict[str, Any]:
+    return {"task": event.task, "args": event.envelope.args, "kwargs": event.envelope.kwargs}
+
+
+def worker_began(sender: type, node: str, queues: Sequence[str]) -> None:
+    """Tell that a worker takes tasks from now on."""
+    logger.info("Worker %s takes tasks of %s", node, ", ".join(queues))
+    worker_started.send_robust(sender, node=node, queues=list(queues))
+
+
+def worker_ended(sender: type, node: str, queues: Sequence[str]) -> None:
+    """Tell that a worker has ended its work."""
+    worker_stopped.send_robust(sender, node=node, queues=list(queues))
+    logger.info("Worker %s has stopped", node)
+
+
+class Run:
+    """One execution of one task, from start to end; times are seconds since the epoch."""
+
+    __slots__ = ("_result", "claim", "failure", "finished_at", "started_at", "task")
+
+    def __init__(self, task: AnyTask, claim: Claim, started_at: float) -> None:
+        self.task = task
+        self.claim = claim
+        self.started_at = started_at
+        self.finished_at = 0.0
+        self.failure: TaskFailure | None = None
+        self._result: AnyResult | None = None
+
+    @property
+    def result(self) -> AnyResult:
+        """Return Django's view of the run; made only when somebody asks, since few do."""
+        if self._result is None:
+            self._result = results.build(
+                self.task,
+                self.claim.envelope,
+                self.task.backend,
+                status=TaskResultStatus.RUNNING,
+                worker=str(self.claim.owner),
+                started_at=self.started_at,
+            )
+        return self._result
+
+    def finished_result(self, value: Any) -> AnyResult:
+        """Return the result with the end written into it, the same object that the task's context holds."""
+        result = self.result
+        set_ = object.__setattr__
+        set_(result, "finished_at", results.moment(self.finished_at))
+        if self.failure is None:
+            set_(result, "status", TaskResultStatus.SUCCESSFUL)
+            set_(result, "_return_value", value)
+        else:
+            set_(result, "status", TaskResultStatus.FAILED)
+            result.errors.append(
+                TaskError(exception_class_path=self.failure.exception, traceback=self.failure.traceback)
+            )
+        return result
+
+
+class Observer:
+    """Report runs to Django's signals and to the log; what a receiver raises is logged, never passed on.
+
+    The synchronous methods are called on the thread that runs the task, the others on the loop. finished()
+    is called while the task's exception, if any, is being handled.
+    """
+
+    def __init__(self, sender: type) -> None:
+        self._sender = sender
+
+    def started(self, run: Run) -> None:
+        """Report the start of a run."""
+        if _someone_listens(task_started, log_task_started):
+            task_started.send_robust(self._sender, task_result=run.result)
+        elif django_logger.isEnabledFor(logging.INFO):
+            log_task_started(self._sender, run.result)
+
+    async def astarted(self, run: Run) -> None:
+        """Report the start of a run to receivers of both kinds."""
+        await task_started.asend_robust(self._sender, task_result=run.result)
+
+    def finished(self, run: Run, value: Any) -> None:
+        """Report the end of a run, which returned ``value`` unless it failed."""
+        if _someone_listens(task_finished, log_task_finished):
+            task_finished.send_robust(self._sender, task_result=run.finished_result(value))
+        elif django_logger.isEnabledFor(logging.INFO if run.failure is None else logging.ERROR):
+            log_task_finished(self._sender, run.finished_result(value))
+        _log(run)
+
+    async def afinished(self, run: Run, value: Any) -> None:
+        """Report the end of a run to receivers of both kinds."""
+        await task_finished.asend_robust(self._sender, task_result=run.finished_result(value))
+        _log(run)
+
+    @staticmethod
+    def start_needs_loop() -> bool:
+        """Tell whether the start of an async task must be awaited, because the project has receivers."""
+        return _someone_listens(task_started, log_task_started)
+
+    @staticmethod
+    def finish_needs_loop() -> bool:
+        """Tell whether the end of an async task must be awaited, because the project has receivers."""
+        return _someone_listens(task_finished, log_task_finished)
+
+
+def _someone_listens(signal: Signal, djangos_own: Any) -> bool:
+    """Tell whether a signal has a receiver beside the one with which Django logs."""
+    receivers = signal.receivers
+    return len(receivers) > 1 or (len(receivers) == 1 and receivers[0][0][0] != id(djangos_own))
+
+
+def _log(run: Run) -> None:
+    envelope = run.claim.envelope
+    seconds = run.finished_at - run.started_at
+    if run.failure is not None:
+        logger.warning(
+            "Task %s failed after %.3f s: %s: %s id=%s queue=%s attempt=%d",
+            envelope.task, seconds, run.failure.exception, run.failure.message,
+            envelope.id, envelope.queue, envelope.attempt,
+        )  # fmt: skip
+    elif logger.isEnabledFor(logging.INFO):
+        logger.info(
+            "Task %s succeeded in %.3f s id=%s queue=%s attempt=%d",
+            envelope.task, seconds, envelope.id, envelope.queue, envelope.attempt,
+        )  # fmt: skip

@@ -1,0 +1,154 @@
+"""A call of a task → envelope → broker → TaskResult."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from inspect import Parameter, signature
+from math import isfinite
+from typing import Any, NamedTuple
+
+import msgspec
+from django.tasks import Task
+from django.utils.json import normalize_json
+from django.utils.timezone import get_default_timezone, is_naive
+
+from django_vtasks import conf, results
+from django_vtasks.brokers.base import Broker
+from django_vtasks.envelope import Envelope, Unique
+from django_vtasks.errors import InvalidTask
+from django_vtasks.results import AnyTask, Published
+from django_vtasks.tasks import VTask
+
+
+class Call(NamedTuple):
+    """A task with its arguments, as the caller gave them."""
+
+    task: AnyTask
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+
+
+class Publisher:
+    """Enqueue calls on one backend; ``validate`` is the backend's validate_task()."""
+
+    def __init__(self, alias: str, broker: Broker, validate: Callable[[AnyTask], None]) -> None:
+        self._alias = alias
+        self._broker = broker
+        self._validate = validate
+
+    def publish(self, calls: Iterable[Call]) -> list[Published]:
+        """Enqueue calls in order."""
+        calls, envelopes = self._prepare(calls)
+        return self._conclude(calls, envelopes, self._broker.push(envelopes))
+
+    async def apublish(self, calls: Iterable[Call]) -> list[Published]:
+        """Enqueue calls in order without blocking the loop."""
+        calls, envelopes = self._prepare(calls)
+        return self._conclude(calls, envelopes, await self._broker.apush(envelopes))
+
+    def _prepare(self, calls: Iterable[Call]) -> tuple[list[Call], list[Envelope]]:
+        calls = list(calls)
+        # In bulk the same Task object comes thousands of times; its validity does not change in between.
+        for task in {id(call.task): call.task for call in calls}.values():
+            self._validate(task)
+        max_rescues = conf.current().max_rescues
+        return calls, [envelope_of(call, max_rescues=max_rescues) for call in calls]
+
+    def _conclude(
+        self, calls: Sequence[Call], envelopes: Sequence[Envelope], accepted: Sequence[bool]
+    ) -> list[Published]:
+        return [
+            Published(call.task, envelope, results.build(call.task, envelope, self._alias) if yes else None)
+            for call, envelope, yes in zip(calls, envelopes, accepted, strict=True)
+        ]
+
+
+def envelope_of(call: Call, *, max_rescues: int) -> Envelope:
+    """Return the envelope of a call; raise TypeError for arguments that are not JSON."""
+    task, path = call.task, call.task.module_path
+    args = [plain(value) for value in call.args]
+    kwargs = {name: plain(value) for name, value in call.kwargs.items()}
+    return Envelope(
+        id=secrets.token_hex(16),
+        task=path,
+        queue=str(task.queue_name),
+        args=args,
+        kwargs=kwargs,
+        enqueued_at=time.time(),
+        priority=task.priority,
+        run_after=None if task.run_after is None else _timestamp(task.run_after),
+        max_rescues=max_rescues,
+        unique=_unique(task, path, args, kwargs) if isinstance(task, VTask) and task.unique else None,
+    )
+
+
+def parse_calls(items: Iterable[Any]) -> Iterable[Call]:
+    """Return calls from ``(task, args, kwargs)`` triples.
+
+    A ``queue_name`` among the kwargs routes the task, unless the function itself can take it.
+    """
+    for position, item in enumerate(items):
+        try:
+            task, args, kwargs = item
+        except (TypeError, ValueError):
+            raise TypeError(f"Item {position} is not a (task, args, kwargs) triple: {item!r}.") from None
+        if not isinstance(task, Task):
+            raise InvalidTask(f"Item {position} is not a task: {task!r}. Decorate the function with @task.")
+        if "queue_name" in kwargs and not _takes_queue_name(task.func):
+            kwargs = dict(kwargs)
+            task = _routed(task, kwargs.pop("queue_name"))
+        yield Call(task, args, kwargs)
+
+
+# Bounded, and by identity of an immutable task: a bulk of a thousand routed calls validates once.
+@lru_cache(maxsize=256)
+def _routed(task: AnyTask, queue_name: str) -> AnyTask:
+    return task.using(queue_name=queue_name)
+
+
+@lru_cache(maxsize=1024)
+def _takes_queue_name(function: Callable[..., Any]) -> bool:
+    parameters = signature(function).parameters
+    return "queue_name" in parameters or any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+
+
+def plain(value: Any) -> Any:
+    """Return a value in JSON's own types; raise TypeError for what JSON cannot say."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is float:
+        if not isfinite(value):
+            raise TypeError(f"Unsupported value: {value!r} is not JSON.")
+        return value
+    if kind is list or kind is tuple:
+        return [plain(item) for item in value]
+    if kind is dict:
+        return {plain(key): plain(item) for key, item in value.items()}
+    normal = normalize_json(value)
+    for builtin, convert in _BUILTINS.items():
+        if isinstance(normal, builtin):
+            return plain(convert(normal))
+    return plain(normal)
+
+
+# Not str() and the like: an enumeration's own __str__ may say something else than its value.
+_BUILTINS: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__}
+
+
+def _timestamp(moment: datetime) -> float:
+    if is_naive(moment):
+        moment = moment.replace(tzinfo=get_default_timezone())
+    return moment.astimezone(UTC).timestamp()
+
+
+def _unique(task: VTask[..., Any], path: str, args: list[Any], kwargs: dict[str, Any]) -> Unique:
+    if task.unique_key is not None:
+        identity: Any = task.unique_key
+    else:
+        identity = [path, args, kwargs]
+    digest = hashlib.sha256(msgspec.json.encode(identity, order="deterministic")).hexdigest()
+    return Unique(key=digest, ttl=task.ttl, keep=not task.remove_unique_on_complete)

@@ -1,0 +1,146 @@
+"""``@task`` and VTask: Django's Task with uniqueness, and with a signature that type checkers keep."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, Task
+from django.tasks.base import DEFAULT_TASK_PRIORITY
+from django.tasks.exceptions import InvalidTask
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+if TYPE_CHECKING:
+    _Task = Task
+else:
+
+    class _Task:
+        """Task is generic for type checkers only; at run time the parameters are dropped."""
+
+        def __class_getitem__(cls, parameters: object) -> type[Task]:
+            return Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VTask[**P, R](_Task[P, R]):
+    """A task that may be unique.
+
+    With ``unique`` an equal enqueue returns None while the first is queued or running; equal means the same
+    function and arguments, or the same ``unique_key``. With ``remove_unique_on_complete=False`` it returns
+    None for ``ttl`` seconds after the first enqueue instead, whatever becomes of the task.
+    """
+
+    unique: bool = False
+    unique_key: str | None = None
+    ttl: float | None = None
+    remove_unique_on_complete: bool = True
+
+    def __post_init__(self) -> None:
+        if self.unique_key is not None and (not isinstance(self.unique_key, str) or not self.unique_key):
+            raise InvalidTask(f"unique_key must be a non-empty string, not {self.unique_key!r}.")
+        if self.ttl is not None and (
+            isinstance(self.ttl, bool)
+            or not isinstance(self.ttl, int | float)
+            or not 0 < self.ttl < float("inf")
+        ):
+            raise InvalidTask(f"ttl must be a positive number of seconds, not {self.ttl!r}.")
+        if self.unique and not self.remove_unique_on_complete and self.ttl is None:
+            raise InvalidTask(
+                "remove_unique_on_complete=False needs a ttl: the seconds for which equals are refused."
+            )
+        self.get_backend().validate_task(self)
+
+    # Django 6.0 has no pickling of its own, and its slots would pickle the function by a name that is the task's.
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[dict[str, Any]]]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)._reconstruct, (values | {"func": self.module_path},)
+
+    @classmethod
+    def _reconstruct(cls, kwargs: dict[str, Any]) -> Self:
+        path = kwargs["func"]
+        try:
+            function = import_string(path).func
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"Expected {path!r} to point to a Task instance.") from error
+        return cls(**(kwargs | {"func": function}))
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function in place; for an ``async def`` task the result is to be awaited."""
+        return self.func(*args, **kwargs)
+
+    def using(
+        self,
+        *,
+        priority: int | None = None,
+        queue_name: str | None = None,
+        run_after: datetime | timedelta | None = None,
+        backend: str | None = None,
+        unique: bool | None = None,
+        unique_key: str | None = None,
+        ttl: float | None = None,
+        remove_unique_on_complete: bool | None = None,
+    ) -> "VTask[P, R]":
+        """Return a copy with other options; what is not given stays. A timedelta counts from now."""
+        if isinstance(run_after, timedelta):
+            run_after = timezone.now() + run_after
+        options = {
+            "priority": priority,
+            "queue_name": queue_name,
+            "run_after": run_after,
+            "backend": backend,
+            "unique": unique,
+            "unique_key": unique_key,
+            "ttl": ttl,
+            "remove_unique_on_complete": remove_unique_on_complete,
+        }
+        return replace(self, **{name: value for name, value in options.items() if value is not None})
+
+
+@overload
+def task[**P, R](function: Callable[P, R], /) -> VTask[P, R]: ...
+@overload
+def task[**P, R](
+    *,
+    priority: int = ...,
+    queue_name: str = ...,
+    backend: str = ...,
+    takes_context: bool = ...,
+    unique: bool = ...,
+    unique_key: str | None = ...,
+    ttl: float | None = ...,
+    remove_unique_on_complete: bool = ...,
+) -> Callable[[Callable[P, R]], VTask[P, R]]: ...
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    priority: int = DEFAULT_TASK_PRIORITY,
+    queue_name: str = DEFAULT_TASK_QUEUE_NAME,
+    backend: str = DEFAULT_TASK_BACKEND_ALIAS,
+    takes_context: bool = False,
+    **options: Any,
+) -> Any:
+    """Make a module-level function, ``def`` or ``async def``, a task.
+
+    ``options`` are ``unique``, ``unique_key``, ``ttl`` (seconds) and ``remove_unique_on_complete``, see VTask;
+    the others are Django's. Raise InvalidTask when an option's value is not valid.
+    """
+    if "run_after" in options:
+        raise TypeError(
+            "run_after cannot be defined statically with the @task decorator. "
+            "Use .using(run_after=...) to set it dynamically."
+        )
+
+    def wrap(function: Callable[..., Any]) -> VTask[..., Any]:
+        return VTask(
+            func=function,
+            priority=priority,
+            queue_name=queue_name,
+            backend=backend,
+            takes_context=takes_context,
+            run_after=None,
+            **options,
+        )
+
+    return wrap if function is None else wrap(function)

@@ -1,0 +1,1 @@
+"""The worker core: claims in bulk, runs, settles in bulk."""

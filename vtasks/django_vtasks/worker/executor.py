@@ -1,0 +1,176 @@
+"""Claim → Outcome: finds the task, runs it in its lane, and reports it; touches no broker, never raises."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from inspect import iscoroutinefunction
+from typing import Any
+
+from django.tasks import TaskContext
+
+from django_vtasks.brokers.base import Claim, TaskFailure
+from django_vtasks.observers import Observer, Run
+from django_vtasks.publishing import plain
+from django_vtasks.results import AnyTask
+from django_vtasks.worker.lanes import OrmLanes, ThreadLanes
+from django_vtasks.worker.outcome import CANCELLED, SUCCEEDED, Failed, Outcome, Postponed, failure_of
+from django_vtasks.worker.registry import Registry
+
+type Ended = Callable[[Claim, Outcome, float | None], None]
+type ContextHook = Callable[[TaskContext], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
+
+NO_THREAD_DELAY = 1.0
+
+
+class Executor:
+    """Run claims: ``def`` tasks on threads, ``async def`` tasks on the loop.
+
+    ``ended(claim, outcome, seconds)`` is called once on the loop for each claim that was started.
+    ``hook`` makes a context manager around each run from Django's TaskContext.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        observer: Observer,
+        concurrency: int,
+        ended: Ended,
+        *,
+        hook: ContextHook | None = None,
+    ) -> None:
+        self._registry = registry
+        self._observer = observer
+        self._ended = ended
+        self._hook = hook
+        self._threads = ThreadLanes[tuple[Claim, Outcome, float]](concurrency, lambda end: ended(*end))
+        self._orm = OrmLanes()
+        self._running: set[asyncio.Task[None]] = set()
+        self._cancelling = False
+
+    def start(self, claim: Claim) -> None:
+        """Start a claim; an ``async def`` task that does not wait has ended when this returns."""
+        if claim.problem is not None:
+            failure = TaskFailure("django_vtasks.errors.PayloadError", claim.problem)
+            self._ended(claim, Failed(failure), None)
+            return
+        try:
+            task = self._registry.find(claim.envelope.task)
+        except Exception as error:  # noqa: BLE001 - whatever a module does on attribute access
+            self._ended(claim, Failed(failure_of(error)), None)
+            return
+        if iscoroutinefunction(task.func):
+            self._start_async(task, claim)
+        else:
+            self._start_sync(task, claim)
+
+    def cancel(self) -> None:
+        """Cancel what runs on the loop; threads cannot be cancelled."""
+        self._cancelling = True
+        for running in list(self._running):
+            running.cancel()
+
+    def close(self) -> None:
+        """Let the lanes' threads end."""
+        self._threads.close()
+        self._orm.close()
+
+    # Sync ----------------------------------------------------------------------------------------------------
+
+    def _start_sync(self, task: AnyTask, claim: Claim) -> None:
+        try:
+            self._threads.submit(lambda: self._run_sync(Run(task, claim, time.time())))
+        except RuntimeError:
+            self._ended(claim, Postponed(NO_THREAD_DELAY), None)
+
+    def _run_sync(self, run: Run) -> tuple[Claim, Outcome, float]:
+        begun = time.monotonic()
+        value = None
+        try:
+            self._observer.started(run)
+            with self._hooked(run):
+                value = plain(run.task.func(*self._arguments(run), **run.claim.envelope.kwargs))
+        except BaseException as error:  # noqa: BLE001 - the border to user code: SystemExit fails a task, no more
+            run.finished_at = time.time()
+            run.failure = failure_of(error)
+            self._observer.finished(run, None)
+        else:
+            run.finished_at = time.time()
+            self._observer.finished(run, value)
+        return run.claim, _outcome(run), time.monotonic() - begun
+
+    # Async ---------------------------------------------------------------------------------------------------
+
+    def _start_async(self, task: AnyTask, claim: Claim) -> None:
+        coroutine = self._run_async(Run(task, claim, time.time()))
+        # Eager: what never waits has ended here, without a round through the loop.
+        running = asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
+        if not running.done():
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
+
+    async def _run_async(self, run: Run) -> None:
+        begun = time.monotonic()
+        value = None
+        observer = self._observer
+        try:
+            if observer.start_needs_loop():
+                await observer.astarted(run)
+            else:
+                observer.started(run)
+            async with self._orm.lane():
+                value = plain(await self._call_async(run))
+        except BaseException as error:  # noqa: BLE001 - the border to user code
+            if self._cancelling and isinstance(error, asyncio.CancelledError):
+                self._ended(run.claim, CANCELLED, None)
+                return
+            run.finished_at = time.time()
+            run.failure = failure_of(error)
+            await self._report_end(run, None)
+        else:
+            run.finished_at = time.time()
+            await self._report_end(run, value)
+        self._ended(run.claim, _outcome(run), time.monotonic() - begun)
+
+    async def _report_end(self, run: Run, value: Any) -> None:
+        if self._observer.finish_needs_loop():
+            await self._observer.afinished(run, value)
+        else:
+            self._observer.finished(run, value)
+
+    def _call_async(self, run: Run) -> Coroutine[Any, Any, Any]:
+        if self._hook is None:
+            call: Coroutine[Any, Any, Any] = run.task.func(*self._arguments(run), **run.claim.envelope.kwargs)
+            return call
+        return self._call_hooked(run)
+
+    async def _call_hooked(self, run: Run) -> Any:
+        assert self._hook is not None
+        hooked = self._hook(TaskContext(task_result=run.result))
+        arguments, kwargs = self._arguments(run), run.claim.envelope.kwargs
+        if isinstance(hooked, AbstractAsyncContextManager):
+            async with hooked:
+                return await run.task.func(*arguments, **kwargs)
+        with hooked:
+            return await run.task.func(*arguments, **kwargs)
+
+    # Both ----------------------------------------------------------------------------------------------------
+
+    def _arguments(self, run: Run) -> list[Any]:
+        args = run.claim.envelope.args
+        return [TaskContext(task_result=run.result), *args] if run.task.takes_context else args
+
+    def _hooked(self, run: Run) -> AbstractContextManager[Any]:
+        if self._hook is None:
+            return _NOTHING
+        hooked = self._hook(TaskContext(task_result=run.result))
+        if not isinstance(hooked, AbstractContextManager):
+            raise TypeError("VTASKS_TASK_CONTEXT must return a synchronous context manager for a def task.")
+        return hooked
+
+
+_NOTHING = ExitStack()
+
+
+def _outcome(run: Run) -> Outcome:
+    return SUCCEEDED if run.failure is None else Failed(run.failure)

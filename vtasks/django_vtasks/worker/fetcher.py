@@ -1,0 +1,106 @@
+"""Takes free slots first, then claims for them."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from django_vtasks.brokers.base import Broker, Claim, Owner
+from django_vtasks.worker.outage import Outage
+from django_vtasks.worker.slots import Slots
+
+WAIT = 30.0
+"""Seconds that one idle claim waits for work."""
+RECONCILE_EVERY = 15.0
+"""Seconds between two looks at whether the store books more on this owner than it holds."""
+
+
+class Fetcher:
+    """Keep an actor supplied: claim up to the room there is, start what may run, keep the rest at hand.
+
+    ``start`` runs a claim, ``unsettled`` returns those that have ended but are not settled. ``idle`` tells that the
+    last claim came back empty.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        owner: Owner,
+        queue: str,
+        slots: Slots,
+        unsettled: Callable[[], Iterable[Claim]],
+        start: Callable[[Claim], None],
+        *,
+        wait: float = WAIT,
+    ) -> None:
+        self._broker = broker
+        self._owner = owner
+        self._queue = queue
+        self._slots = slots
+        self._unsettled = unsettled
+        self._start = start
+        self._wait = wait
+        self._ready: deque[Claim] = deque()
+        self._running: dict[int, Claim] = {}
+        self._pumping = False
+        self._outage = Outage(f"claim tasks of queue {queue}")
+        self._reconcile_at = 0.0
+        self.idle = False
+
+    async def run(self) -> None:
+        """Claim until cancelled."""
+        while True:
+            await self._slots.wait_for_room()
+            try:
+                await self._reconcile()
+                claims = await self._broker.claim(self._owner, self._queue, self._slots.room, wait=self._wait)
+            except Exception as error:  # noqa: BLE001 - whatever the store raises, the actor comes back by itself
+                # The answer may have been lost after the store had booked the tasks on this owner.
+                self._reconcile_at = 0.0
+                await asyncio.sleep(self._outage.failed(error))
+                continue
+            self._outage.over()
+            self.idle = not claims
+            self._slots.take(len(claims))
+            self._ready.extend(claims)
+            self._pump_soon()
+            if not claims and not self._wait:
+                await asyncio.sleep(0.05)
+
+    def ended(self, claim: Claim) -> None:
+        """Note that a started claim has ended; the next one at hand may start."""
+        self._running.pop(id(claim), None)
+        if self._ready:
+            self._pump_soon()
+
+    def give_up(self) -> list[Claim]:
+        """Return the claims at hand that have not started; they are the caller's now."""
+        unstarted = list(self._ready)
+        self._ready.clear()
+        return unstarted
+
+    @property
+    def running(self) -> list[Claim]:
+        """Return the claims that have started and not ended."""
+        return list(self._running.values())
+
+    def _pump_soon(self) -> None:
+        """Start tasks after the next claim is on its way, so that both go on at once."""
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        while self._ready and len(self._running) < self._slots.limit:
+            claim = self._ready.popleft()
+            self._running[id(claim)] = claim
+            self._start(claim)
+
+    async def _reconcile(self) -> None:
+        """Give back what the store books on this owner although it never arrived here."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._reconcile_at:
+            return
+        held = {claim.receipt for claim in (*self._ready, *self._running.values(), *self._unsettled())}
+        await self._broker.keep_only(self._owner, held)
+        self._reconcile_at = loop.time() + RECONCILE_EVERY

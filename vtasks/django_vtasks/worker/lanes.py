@@ -1,0 +1,169 @@
+"""Threads with a database connection each: one per running ``def`` task, one per ``async def`` task that needs it."""
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from queue import SimpleQueue
+
+from asgiref.sync import ThreadSensitiveContext
+from django.db import close_old_connections, connections, reset_queries
+
+logger = logging.getLogger(__name__)
+
+FIRST_THREADS = 4
+LOOK_EVERY = 0.003
+"""Seconds between two looks at whether the threads are blocked."""
+
+
+class ThreadLanes[T]:
+    """Run functions on at most ``limit`` threads, and hand their results to the loop in bulk.
+
+    Few runnable threads are much faster than many, so that the pool grows only while its threads are blocked.
+    ``deliver`` is called on the loop with each result; a function must not raise.
+    """
+
+    def __init__(self, limit: int, deliver: Callable[[T], None]) -> None:
+        self._limit = limit
+        self._deliver = deliver
+        self._jobs: SimpleQueue[Callable[[], T] | None] = SimpleQueue()
+        self._done: deque[T] = deque()
+        self._wake_lock = threading.Lock()
+        self._woken = False
+        self._threads = 0
+        self._outstanding = 0
+        self._finished = 0
+        self._finished_before = 0
+        self._looking: asyncio.TimerHandle | None = None
+
+    def submit(self, function: Callable[[], T]) -> None:
+        """Run a function as soon as a thread is free; raise RuntimeError when no thread can be started."""
+        if self._threads < min(FIRST_THREADS, self._limit) and self._outstanding >= self._threads:
+            self._grow(1)
+        self._outstanding += 1
+        self._jobs.put(function)
+        if self._looking is None and self._threads < self._limit:
+            self._look_later()
+
+    def close(self) -> None:
+        """Let the threads end after what they run."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        for _ in range(self._threads):
+            self._jobs.put(None)
+        self._threads = 0
+
+    def _look_later(self) -> None:
+        self._finished_before = self._finished
+        self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        """Grow when jobs wait although the threads ended less than one each since the last look."""
+        self._looking = None
+        waiting = self._outstanding - self._threads
+        if waiting <= 0 or self._threads >= self._limit:
+            return
+        if self._finished - self._finished_before < self._threads:
+            try:
+                self._grow(min(waiting, self._limit - self._threads))
+            except RuntimeError:
+                logger.warning("Cannot start more than %d threads; sync tasks wait for them", self._threads)
+        self._look_later()
+
+    def _grow(self, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(count):
+            try:
+                threading.Thread(target=self._serve, args=(loop,), name="vtasks-lane", daemon=True).start()
+            except RuntimeError:
+                if not self._threads:
+                    raise
+                return
+            self._threads += 1
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (function := self._jobs.get()) is not None:
+            # An empty context: what one task sets, such as the language, the next must not see.
+            self._done.append(contextvars.Context().run(_with_connections, function))
+            with self._wake_lock:
+                must_wake, self._woken = not self._woken, True
+            if must_wake:
+                _call_soon(loop, self._collect)
+        connections.close_all()
+
+    def _collect(self) -> None:
+        with self._wake_lock:
+            self._woken = False
+        while self._done:
+            self._outstanding -= 1
+            self._finished += 1
+            self._deliver(self._done.popleft())
+
+
+def _with_connections[T](function: Callable[[], T]) -> T:
+    reset_queries()
+    close_old_connections()
+    try:
+        return function()
+    finally:
+        close_old_connections()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        logger.debug("A thread ended after its loop had been closed")
+
+
+class OrmLanes:
+    """A thread for each running async task that touches the ORM, so that none shares another's connection."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Lane] = []
+        self._all: list[_Lane] = []
+
+    @asynccontextmanager
+    async def lane(self) -> AsyncIterator[None]:
+        """Give the running task a thread of its own for thread-sensitive calls; it starts with the first."""
+        lane = self._idle.pop() if self._idle else self._new()
+        try:
+            async with ThreadSensitiveContext(executor=lane):
+                yield
+        finally:
+            lane.tidy()
+            self._idle.append(lane)
+
+    def close(self) -> None:
+        """Close the lanes' connections and let their threads end."""
+        for lane in self._all:
+            lane.close()
+
+    def _new(self) -> "_Lane":
+        self._all.append(_Lane())
+        return self._all[-1]
+
+
+class _Lane(ThreadPoolExecutor):
+    def __init__(self) -> None:
+        super().__init__(max_workers=1, thread_name_prefix="vtasks-orm")
+        self._used = False
+
+    def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        self._used = True
+        return super().submit(fn, *args, **kwargs)
+
+    def tidy(self) -> None:
+        if self._used:
+            super().submit(close_old_connections)
+            self._used = False
+
+    def close(self) -> None:
+        if self._threads:
+            super().submit(connections.close_all)
+        self.shutdown(wait=False)

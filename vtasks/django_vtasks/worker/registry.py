@@ -1,0 +1,65 @@
+"""Dotted path → registered task; a path in a payload is never imported."""
+
+import logging
+import pkgutil
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+from django.apps import apps
+from django.tasks import Task
+from django.utils.module_loading import module_has_submodule
+
+from django_vtasks.errors import UnknownTask
+from django_vtasks.results import AnyTask
+
+logger = logging.getLogger(__name__)
+
+
+class Registry:
+    """The tasks of the modules that this process has loaded."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, AnyTask] = {}
+        self.errors: dict[str, BaseException] = {}
+
+    def load(self) -> None:
+        """Import ``tasks`` of every installed app, a package with all its modules; note what fails."""
+        for app in apps.get_app_configs():
+            if app.module is not None and module_has_submodule(app.module, "tasks"):
+                self._import(f"{app.name}.tasks")
+
+    def find(self, path: str) -> AnyTask:
+        """Return the task with this dotted path; raise UnknownTask when there is none."""
+        task = self._found.get(path)
+        if task is None:
+            task = self._found[path] = self._look_up(path)
+        return task
+
+    def _import(self, name: str) -> None:
+        try:
+            import_module(name)
+            spec = find_spec(name)
+            for _, submodule, _ in pkgutil.iter_modules((spec and spec.submodule_search_locations) or ()):
+                self._import(f"{name}.{submodule}")
+        except BaseException as error:  # noqa: BLE001 - user code: other modules' tasks shall run
+            self.errors[name] = error
+            logger.exception("Cannot import %s: its tasks will go to the failed list", name)
+
+    @staticmethod
+    def _look_up(path: str) -> AnyTask:
+        module_name, _, name = path.rpartition(".")
+        module = sys.modules.get(module_name)
+        if module is None:
+            raise UnknownTask(
+                f"No task {path!r}: this worker has not loaded the module {module_name!r}. Tasks live in the tasks "
+                f"module of an installed app, or in modules that it imports."
+            )
+        candidate = vars(module).get(name)
+        if isinstance(candidate, Task) and candidate.module_path == path:
+            return candidate
+        # `send = task(_send)`: the task's path ends in the function's name, not the variable's.
+        for candidate in vars(module).values():
+            if isinstance(candidate, Task) and candidate.module_path == path:
+                return candidate
+        raise UnknownTask(f"No task {path!r}: module {module_name!r} has no such task.")

@@ -1,0 +1,123 @@
+"""One actor of one queue: fetcher, executor and completer around its slots."""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from django_vtasks.brokers.base import Broker, Claim, Owner
+from django_vtasks.observers import Observer
+from django_vtasks.worker.completer import Completer
+from django_vtasks.worker.executor import ContextHook, Executor
+from django_vtasks.worker.fetcher import WAIT, Fetcher
+from django_vtasks.worker.outcome import CANCELLED, Outcome
+from django_vtasks.worker.registry import Registry
+from django_vtasks.worker.slots import Slots
+
+logger = logging.getLogger(__name__)
+
+LAST_WORDS = 2.0
+"""Seconds kept at the end of a drain for cancelling, giving back, and settling."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What an actor is made of; ``hook`` is the project's VTASKS_TASK_CONTEXT."""
+
+    broker: Broker
+    owner: Owner
+    queue: str
+    concurrency: int
+    registry: Registry
+    observer: Observer
+    hook: ContextHook | None = None
+    wait: float = WAIT
+
+
+class QueueWorker:
+    """Run the tasks of one queue from start() until drain()."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.queue = recipe.queue
+        self._slots = Slots(recipe.concurrency)
+        self._completer = Completer(recipe.broker, recipe.owner)
+        self._executor = Executor(
+            recipe.registry, recipe.observer, recipe.concurrency, self._ended, hook=recipe.hook
+        )
+        self._fetcher = Fetcher(
+            recipe.broker, recipe.owner, recipe.queue, self._slots, lambda: self._completer.backlog,
+            self._executor.start,
+            wait=recipe.wait,
+        )  # fmt: skip
+        self._duties: list[asyncio.Task[None]] = []
+        self._abandoned = False
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing was there to claim, nothing runs, and all is settled."""
+        return self._fetcher.idle and not self._slots.held and not self._completer.backlog
+
+    def start(self) -> None:
+        """Begin to claim."""
+        self._duties = [asyncio.create_task(self._fetcher.run()), asyncio.create_task(self._completer.run())]
+
+    async def drain(self, timeout: float) -> bool:
+        """Stop claiming, give back what has not started, let the rest finish for ``timeout`` seconds.
+
+        What has not finished by then is cancelled or, on a thread, left behind, and given back. Return whether
+        all that ran has ended.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        fetching, completing = self._duties
+        await _end(fetching)
+        self._give_back(self._fetcher.give_up())
+        finished = await _within(self._slots.wait_until_empty(), timeout - LAST_WORDS)
+        if not finished:
+            finished = await self._interrupt()
+        if not await _within(self._completer.flush(), max(LAST_WORDS / 2, deadline - loop.time())):
+            logger.error(
+                "Queue %s: %d outcomes could not be settled", self.queue, len(self._completer.backlog)
+            )
+        await _end(completing)
+        self._executor.close()
+        return finished
+
+    async def _interrupt(self) -> bool:
+        self._executor.cancel()
+        if await _within(self._slots.wait_until_empty(), LAST_WORDS / 2):
+            return True
+        stuck = self._fetcher.running
+        logger.error(
+            "Queue %s: %d tasks did not end in time and go back: %s",
+            self.queue, len(stuck), ", ".join(claim.envelope.task for claim in stuck),
+        )  # fmt: skip
+        self._abandoned = True
+        self._give_back(stuck)
+        return False
+
+    def _give_back(self, claims: list[Claim]) -> None:
+        for claim in claims:
+            self._completer.add(claim, CANCELLED)
+            self._slots.free()
+
+    def _ended(self, claim: Claim, outcome: Outcome, seconds: float | None) -> None:
+        if self._abandoned:
+            return  # given back already; whoever runs it next settles it
+        self._completer.add(claim, outcome)
+        self._slots.free(seconds)
+        self._fetcher.ended(claim)
+
+
+async def _end(duty: "asyncio.Task[None]") -> None:
+    duty.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await duty
+
+
+async def _within(awaitable: "asyncio.Future[None] | object", timeout: float) -> bool:
+    try:
+        await asyncio.wait_for(awaitable, max(0.0, timeout))  # type: ignore[arg-type]
+    except TimeoutError:
+        return False
+    return True
