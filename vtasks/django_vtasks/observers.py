@@ -25,24 +25,30 @@ logger = logging.getLogger(__name__)
 django_logger = logging.getLogger("django.tasks")
 
 
-def published(sender: type, event: Published) -> None:
-    """Tell the enqueuing process what became of a call."""
-    if event.result is None:
-        task_refused.send(sender, **_refusal(event))
-    elif _someone_listens(task_enqueued, log_task_enqueued):
-        task_enqueued.send(sender, task_result=event.result)
-    elif django_logger.isEnabledFor(logging.DEBUG):
-        log_task_enqueued(sender, event.result)
+def published(sender: type, events: Sequence[Published]) -> None:
+    """Tell the enqueuing process what became of its calls."""
+    for event in events if _enqueue_is_observed() else _refused(events):
+        if event.result is None:
+            task_refused.send(sender, **_refusal(event))
+        else:
+            task_enqueued.send(sender, task_result=event.result)
 
 
-async def apublished(sender: type, event: Published) -> None:
-    """Tell the enqueuing process, from its loop."""
-    if event.result is None:
-        await task_refused.asend(sender, **_refusal(event))
-    elif _someone_listens(task_enqueued, log_task_enqueued):
-        await task_enqueued.asend(sender, task_result=event.result)
-    elif django_logger.isEnabledFor(logging.DEBUG):
-        log_task_enqueued(sender, event.result)
+async def apublished(sender: type, events: Sequence[Published]) -> None:
+    """Tell the enqueuing process what became of its calls, from its loop."""
+    for event in events if _enqueue_is_observed() else _refused(events):
+        if event.result is None:
+            await task_refused.asend(sender, **_refusal(event))
+        else:
+            await task_enqueued.asend(sender, task_result=event.result)
+
+
+def _enqueue_is_observed() -> bool:
+    return _someone_listens(task_enqueued, log_task_enqueued) or django_logger.isEnabledFor(logging.DEBUG)
+
+
+def _refused(events: Sequence[Published]) -> list[Published]:
+    return [event for event in events if event.result is None]
 
 
 def _refusal(event: Published) -> dict[str, Any]:

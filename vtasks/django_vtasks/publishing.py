@@ -1,7 +1,8 @@
 """A call of a task → envelope → broker → TaskResult."""
 
 import hashlib
-import secrets
+import os
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -21,6 +22,12 @@ from django_vtasks.envelope import Envelope, Unique
 from django_vtasks.errors import InvalidTask
 from django_vtasks.results import AnyTask, Published
 from django_vtasks.tasks import VTask
+
+
+# A generator of our own: random.seed() in a project must not make all its processes give the same ids.
+_ids = random.Random()  # noqa: S311 - ids are unique, not secret
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
 
 
 class Call(NamedTuple):
@@ -72,7 +79,7 @@ def envelope_of(call: Call, *, max_rescues: int) -> Envelope:
     args = [plain(value) for value in call.args]
     kwargs = {name: plain(value) for name, value in call.kwargs.items()}
     return Envelope(
-        id=secrets.token_hex(16),
+        id=f"{_ids.getrandbits(128):032x}",
         task=path,
         queue=str(task.queue_name),
         args=args,

@@ -1,12 +1,9 @@
 """Envelope → Django's TaskResult, in one place."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.tasks import Task, TaskResult, TaskResultStatus
-from django.tasks.base import TaskError
 
 from django_vtasks import conf
 from django_vtasks.envelope import Envelope
@@ -15,8 +12,7 @@ from django_vtasks.envelope import Envelope
 type AnyTask = Task[..., Any]
 type AnyResult = TaskResult[..., Any]
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """A call that reached the broker; without a result it was refused as a duplicate."""
 
     task: AnyTask
@@ -38,35 +34,28 @@ def build(
     status: TaskResultStatus = TaskResultStatus.READY,
     worker: str | None = None,
     started_at: float | None = None,
-    finished_at: float | None = None,
-    errors: Sequence[TaskError] = (),
-    return_value: Any = None,
 ) -> AnyResult:
-    """Return the result of a task on backend ``alias``; times are seconds since the epoch."""
-    result = TaskResult(
-        task=task,
-        id=envelope.id,
-        status=status,
-        enqueued_at=moment(envelope.enqueued_at),
-        started_at=moment(started_at),
-        last_attempted_at=moment(started_at),
-        finished_at=moment(finished_at),
-        args=[],
-        kwargs={},
-        backend=alias,
-        errors=list(errors),
-        worker_ids=[] if worker is None else [UNKNOWN_WORKER] * (envelope.attempt - 1) + [worker],
-    )
-    # Past the constructor, which would normalise again what the envelope has normalised already.
+    """Return the result of an unfinished task on backend ``alias``; times are seconds since the epoch."""
+    started = None if started_at is None else moment(started_at)
+    # Past the constructor, which would normalise again what the envelope has normalised already: with it, the results
+    # take a third of the time of a bulk enqueue.
+    result = TaskResult.__new__(TaskResult)
+    _set(result, "task", task)
+    _set(result, "id", envelope.id)
+    _set(result, "status", status)
+    _set(result, "enqueued_at", moment(envelope.enqueued_at))
+    _set(result, "started_at", started)
+    _set(result, "last_attempted_at", started)
+    _set(result, "finished_at", None)
     _set(result, "args", envelope.args)
     _set(result, "kwargs", envelope.kwargs)
-    if return_value is not None:
-        _set(result, "_return_value", return_value)
+    _set(result, "backend", alias)
+    _set(result, "errors", [])
+    _set(result, "worker_ids", [] if worker is None else [UNKNOWN_WORKER] * (envelope.attempt - 1) + [worker])
+    _set(result, "_return_value", None)
     return result
 
 
-def moment(seconds: float | None) -> datetime | None:
+def moment(seconds: float) -> datetime:
     """Return a datetime, aware if the project uses time zones, from seconds since the epoch."""
-    if seconds is None:
-        return None
     return datetime.fromtimestamp(seconds, UTC) if conf.use_tz() else datetime.fromtimestamp(seconds)  # noqa: DTZ006

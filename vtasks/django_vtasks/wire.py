@@ -46,7 +46,7 @@ def decode(payload: bytes) -> Envelope:
         raise PayloadTooLarge(f"The payload exceeds {MAX_BYTES:,} bytes.")
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PayloadError(f"The payload cannot be read: {error}") from error
 
 

@@ -90,14 +90,12 @@ class BrokerBackend(VTasksBackend):
 
     def _publish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
         events = self._publisher().publish(calls)
-        for event in events:
-            observers.published(type(self), event)
+        observers.published(type(self), events)
         return [event.result for event in events]
 
     async def _apublish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
         events = await self._publisher().apublish(calls)
-        for event in events:
-            await observers.apublished(type(self), event)
+        await observers.apublished(type(self), events)
         return [event.result for event in events]
 
     def _publisher(self) -> Publisher:

@@ -28,10 +28,10 @@ class TaskRow(models.Model):
     node = models.CharField(max_length=100, null=True)
     owner = models.CharField(max_length=255, null=True)
     fence = models.IntegerField(
-        default=0, help_text="Grows with each claim, so that a late settlement is refused."
+        db_default=0, help_text="Grows with each claim, so that a late settlement is refused."
     )
-    attempt = models.IntegerField(default=0)
-    crashes = models.IntegerField(default=0)
+    attempt = models.IntegerField(db_default=0)
+    crashes = models.IntegerField(db_default=0)
     payload = models.BinaryField()
 
     class Meta:

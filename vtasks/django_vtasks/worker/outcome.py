@@ -39,12 +39,12 @@ CANCELLED = Cancelled()
 
 
 def failure_of(error: BaseException) -> TaskFailure:
-    """Return an exception as text that every store can hold, however odd the exception."""
+    """Return an exception as text, however odd the exception."""
     kind = type(error)
     return TaskFailure(
         exception=f"{kind.__module__}.{kind.__qualname__}",
-        message=_storable(_text(lambda: str(error)))[:MAX_MESSAGE],
-        traceback=_storable(_text(lambda: "".join(format_exception(error))))[-MAX_TRACEBACK:],
+        message=_text(lambda: str(error))[:MAX_MESSAGE],
+        traceback=_text(lambda: "".join(format_exception(error)))[-MAX_TRACEBACK:],
     )
 
 
@@ -53,8 +53,3 @@ def _text(describe: Callable[[], str]) -> str:
         return describe()
     except Exception as error:  # noqa: BLE001 - user code: an exception's own __str__ may raise
         return f"<{type(error).__name__} while describing the exception>"
-
-
-def _storable(text: str) -> str:
-    # PostgreSQL stores neither NUL nor lone surrogates.
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()

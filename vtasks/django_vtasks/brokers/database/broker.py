@@ -24,7 +24,7 @@ from django_vtasks.brokers.base import (
     Settlement,
 )
 from django_vtasks.brokers.database.census import Census
-from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow
+from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow, Receipt, write_transaction
 from django_vtasks.brokers.database.failures import FailedList
 from django_vtasks.brokers.database.gateway import Gateway
 from django_vtasks.brokers.database.leases import Leases
@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 
 PUSH_CHUNK = 5000
 """Rows of one INSERT: large enough for speed, small enough for memory and packet limits."""
-PUSH_ATTEMPTS = 5
+ATTEMPTS = 5
+"""How often a transaction is tried that deadlocks with another."""
 
 
 class DatabaseBroker:
@@ -54,7 +55,7 @@ class DatabaseBroker:
         self._dialect: Dialect = vendor.dialect
         self._wakeup = vendor.wakeup
         self._gateway = Gateway(using, self._dialect.prepare)
-        tables = Tables(using)
+        tables = Tables(using, self._dialect)
         self._failed = FailedList(tables, failed_cap)
         self._settling = Settling(tables, self._failed)
         self._leases = Leases(tables, self._failed)
@@ -68,27 +69,23 @@ class DatabaseBroker:
             return []
         rows = [NewRow.of(envelope, wire.encode(envelope)) for envelope in envelopes]
         candidates = _first_of_each_key(rows)
-        connection = connections[self._using]
-        accepted: set[str] = set()
-        for chunk in itertools.batched(candidates, PUSH_CHUNK):
-            accepted |= self._push_chunk(connection, chunk)
-        if accepted:
-            self._dialect.announce(connection, {row.queue for row in candidates if row.task_id in accepted})
+        accepted = self._here(self._insert, candidates)
         return [row.task_id in accepted for row in rows]
 
     async def apush(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Insert tasks on the thread that holds the coroutine's connection."""
         return await sync_to_async(self.push)(envelopes)
 
-    def _push_chunk(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
-        for attempts_left in reversed(range(PUSH_ATTEMPTS)):
-            try:
-                return self._dialect.push(connection, rows)
-            except OperationalError as error:
-                # Inside the caller's transaction only the caller can start again.
-                if connection.in_atomic_block or not attempts_left or not self._dialect.is_transient(error):
-                    raise
-        raise AssertionError("unreachable")
+    def _insert(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
+        if len(rows) <= PUSH_CHUNK:
+            accepted = self._dialect.push(connection, rows)
+        else:
+            with write_transaction(connection):
+                chunks = itertools.batched(rows, PUSH_CHUNK)
+                accepted = set().union(*(self._dialect.push(connection, chunk) for chunk in chunks))
+        if accepted:
+            self._dialect.announce(connection, {row.queue for row in rows if row.task_id in accepted})
+        return accepted
 
     # Actors --------------------------------------------------------------------------------------------------
 
@@ -115,7 +112,7 @@ class DatabaseBroker:
         if not settlements:
             return []
         settled = await self._call(self._settle, owner, settlements)
-        return [settlement.claim.receipt[0] in settled for settlement in settlements]
+        return [settlement.claim.receipt in settled for settlement in settlements]
 
     async def keep_only(self, owner: Owner, held: Collection[tuple[int, int]]) -> int:
         """Give back what is booked on the owner beyond ``held``."""
@@ -140,8 +137,6 @@ class DatabaseBroker:
             settled |= self._settling.retry(owner, retries)
         if releases := [settlement for settlement in settlements if isinstance(settlement, Release)]:
             settled |= self._settling.release(owner, [release.claim.receipt for release in releases])
-        if retries or releases:
-            self._dialect.announce(connection, {item.claim.envelope.queue for item in (*retries, *releases)})
         return settled
 
     def _look(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str) -> float | None:
@@ -153,10 +148,26 @@ class DatabaseBroker:
         receipts = [(row.id, row.fence) for row in rows]
         self._gateway.submit(lambda _: self._settling.release(owner, receipts))
 
-    async def _call[T](
-        self, function: Callable[..., T], *args: object, undo: Callable[[T], object] | None = None
-    ) -> T:
-        return await self._gateway.call(function, *args, undo=undo)
+    # Where things run ----------------------------------------------------------------------------------------
+
+    async def _call[T](self, function: Callable[..., T], *args: object, undo: Callable[[T], object] | None = None) -> T:
+        """Call ``function(connection, *args)`` on the broker's own thread."""
+        return await self._gateway.call(self._attempt, function, *args, undo=undo)
+
+    def _here[T](self, function: Callable[..., T], *args: object) -> T:
+        """Call ``function(connection, *args)`` on the calling thread."""
+        return self._attempt(connections[self._using], function, *args)
+
+    def _attempt[T](self, connection: BaseDatabaseWrapper, function: Callable[..., T], *args: object) -> T:
+        """Call a function that is one transaction, again when a deadlock or the like made it fail."""
+        for attempts_left in reversed(range(ATTEMPTS)):
+            try:
+                return function(connection, *args)
+            except OperationalError as error:
+                # Inside the caller's transaction only the caller can start again.
+                if connection.in_atomic_block or not attempts_left or not self._dialect.is_transient(error):
+                    raise
+        raise AssertionError("unreachable")
 
     # Operators -----------------------------------------------------------------------------------------------
 
@@ -166,7 +177,7 @@ class DatabaseBroker:
 
     def clear(self, queue: str) -> int:
         """Delete the waiting and delayed tasks of a queue with their locks."""
-        return self._census.clear(queue)
+        return self._here(lambda _: self._census.clear(queue))
 
     def queues(self) -> list[str]:
         """Return the names of the queues that hold a task."""
@@ -196,15 +207,15 @@ class DatabaseBroker:
 
     def leave(self, node: str) -> None:
         """End a node's lease and give back what it holds."""
-        self._leases.leave(node)
+        self._here(lambda _: self._leases.leave(node))
 
     def reclaim(self, owner: Owner, cause: str) -> Reclaimed:
         """Take back what a dead owner held."""
-        return self._leases.reclaim(owner, cause)
+        return self._here(lambda _: self._leases.reclaim(owner, cause))
 
     def reclaim_expired(self, cause: str) -> Reclaimed:
         """Take back what the owners of lapsed leases held."""
-        return self._leases.reclaim_expired(cause)
+        return self._here(lambda _: self._leases.reclaim_expired(cause))
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""

@@ -12,7 +12,7 @@ from django_vtasks.db.clock import microseconds
 from django_vtasks.db.models import TaskState
 from django_vtasks.envelope import Envelope, Unique
 
-COLUMNS = "task_id, queue, state, task_rank, due, fence, attempt, crashes, payload"
+COLUMNS = "task_id, queue, state, task_rank, due, payload"
 
 
 class NewRow(NamedTuple):
@@ -35,7 +35,7 @@ class NewRow(NamedTuple):
 
     def values(self) -> tuple[Any, ...]:
         """Return the values of COLUMNS."""
-        return (self.task_id, self.queue, self.state, self.rank, self.due, 0, 0, 0, self.payload)
+        return self[:6]
 
     def lock(self) -> tuple[str, str, bool, int | None]:
         """Return key, task id, keep, and time to live in microseconds of the row's lock."""
@@ -53,6 +53,10 @@ class ClaimedRow(NamedTuple):
     task_id: str
     rank: int
     payload: bytes
+
+
+type Receipt = tuple[int, int]
+"""The id of a row and its fence at the claim."""
 
 
 class Dialect(Protocol):
@@ -120,30 +124,24 @@ def marks(count: int) -> str:
 
 
 def delete_acknowledged(
-    connection: BaseDatabaseWrapper,
-    owner: Owner,
-    receipts: Sequence[tuple[int, int]],
-    *,
-    lock: str,
-    unlock: bool,
-) -> set[int]:
+    connection: BaseDatabaseWrapper, owner: Owner, receipts: Sequence[Receipt], *, lock: str, unlock: bool
+) -> set[Receipt]:
     """Do what Dialect.acknowledge() says in statements that any database knows."""
-    fences = dict(receipts)
+    wanted = set(receipts)
+    ids = {row_id for row_id, _ in wanted}
     with write_transaction(connection), connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT id, fence, task_id FROM vtasks_task"
-            f" WHERE id IN ({marks(len(fences))}) AND owner = %s AND state = 1 {lock}",
-            [*fences, str(owner)],
+            f"SELECT id, fence, task_id FROM vtasks_task WHERE id IN ({marks(len(ids))})"
+            f" AND owner = %s AND state = 1 {lock}",
+            [*ids, str(owner)],
         )
-        ours = [(row_id, task_id) for row_id, fence, task_id in cursor.fetchall() if fences[row_id] == fence]
+        ours = {(row_id, fence): task_id for row_id, fence, task_id in cursor.fetchall() if (row_id, fence) in wanted}
         if not ours:
             return set()
-        cursor.execute(
-            f"DELETE FROM vtasks_task WHERE id IN ({marks(len(ours))})", [row_id for row_id, _ in ours]
-        )
+        cursor.execute(f"DELETE FROM vtasks_task WHERE id IN ({marks(len(ours))})", [row_id for row_id, _ in ours])
         if unlock:
             cursor.execute(
                 f"DELETE FROM vtasks_lock WHERE keep = %s AND task_id IN ({marks(len(ours))})",
-                [False, *(task_id for _, task_id in ours)],
+                [False, *ours.values()],
             )
-    return {row_id for row_id, _ in ours}
+    return set(ours)

@@ -81,11 +81,16 @@ def _entry(failure: Failure) -> FailedRow:
         task_id=failure.row.task_id,
         queue=failure.row.queue,
         task=failure.task,
-        exception=failure.reason.exception,
-        message=failure.reason.message,
-        traceback=failure.reason.traceback,
+        exception=_storable(failure.reason.exception),
+        message=_storable(failure.reason.message),
+        traceback=_storable(failure.reason.traceback),
         failed_at=Now(),
         attempts=failure.row.attempt,
         crashes=failure.row.crashes,
         payload=failure.row.payload,
     )
+
+
+def _storable(text: str) -> str:
+    """Escape what PostgreSQL does not store: NUL and lone surrogates."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()

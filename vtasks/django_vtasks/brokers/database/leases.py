@@ -67,6 +67,7 @@ class Leases:
         self._tables.tasks(id__in=[row.id for row in returned]).update(
             state=TaskState.WAITING, owner=None, node=None, crashes=F("crashes") + 1
         )
+        self._tables.announce({row.queue for row in returned})
         self._failed.take(poisoned)
         return Reclaimed([row.task_id for row in returned], [failure.row.task_id for failure in poisoned])
 

@@ -9,6 +9,7 @@ from django_vtasks.brokers.database.dialect import (
     COLUMNS,
     ClaimedRow,
     NewRow,
+    Receipt,
     delete_acknowledged,
     marks,
     write_transaction,
@@ -18,7 +19,7 @@ from django_vtasks.db.clock import NOW
 _NOW = NOW["mysql"]
 _DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
 
-_INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(9)})"
+_INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(6)})"
 
 # Assignments run from left to right: `expires`, which the conditions read, comes last.
 _LOCK = f"""

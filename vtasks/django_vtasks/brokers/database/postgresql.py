@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_vtasks.brokers.base import Owner
-from django_vtasks.brokers.database.dialect import ClaimedRow, NewRow
+from django_vtasks.brokers.database.dialect import ClaimedRow, NewRow, Receipt
 from django_vtasks.db.clock import NOW
 
 CHANNEL = "vtasks"
@@ -33,19 +33,24 @@ WITH new AS MATERIALIZED (
         WHERE held.expires <= {_NOW}
     RETURNING task_id
 )
-INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, fence, attempt, crashes, payload)
-SELECT task_id, queue, state, task_rank, due, 0, 0, 0, payload FROM new
+INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, payload)
+SELECT task_id, queue, state, task_rank, due, payload FROM new
 WHERE lock_key IS NULL OR task_id IN (SELECT task_id FROM locked)
 ORDER BY position
 RETURNING task_id
 """
 
 _PUSH_PLAIN = """
-INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, fence, attempt, crashes, payload)
-SELECT task_id, queue, state, task_rank, due, 0, 0, 0, payload
+INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, payload)
+SELECT task_id, queue, state, task_rank, due, payload
 FROM unnest(%s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::bigint[], %s::bytea[])
     AS new(task_id, queue, state, task_rank, due, payload)
 """
+
+_COPY = "COPY vtasks_task (task_id, queue, state, task_rank, due, payload) FROM STDIN (FORMAT BINARY)"
+_COPY_TYPES = ("varchar", "varchar", "int2", "int2", "int8", "bytea")
+COPY_FROM = 50
+"""Rows from which on COPY beats INSERT."""
 
 _PROMOTE = f"""
 WITH due AS MATERIALIZED (
@@ -68,27 +73,31 @@ WHERE task.id = picked.id AND EXISTS (SELECT 1 FROM vtasks_node WHERE name = %s)
 RETURNING task.id, task.fence, task.attempt, task.crashes, task.task_id, task.task_rank, task.payload
 """
 
+# `IS TRUE` keeps the planner from the index on the owner, which is full of the owner's finished tasks.
 _ACKNOWLEDGE = """
 DELETE FROM vtasks_task AS task USING unnest(%s::bigint[], %s::int[]) AS settled(id, fence)
-WHERE task.id = settled.id AND task.fence = settled.fence AND task.owner = %s AND task.state = 1
-RETURNING task.id
+WHERE task.id = settled.id AND task.fence = settled.fence AND (task.owner = %s) IS TRUE AND task.state = 1
+RETURNING task.id, task.fence
 """
 
 _ACKNOWLEDGE_AND_UNLOCK = """
 WITH gone AS (
     DELETE FROM vtasks_task AS task USING unnest(%s::bigint[], %s::int[]) AS settled(id, fence)
-    WHERE task.id = settled.id AND task.fence = settled.fence AND task.owner = %s AND task.state = 1
-    RETURNING task.id, task.task_id
+    WHERE task.id = settled.id AND task.fence = settled.fence AND (task.owner = %s) IS TRUE AND task.state = 1
+    RETURNING task.id, task.fence, task.task_id
 ), freed AS (
     DELETE FROM vtasks_lock AS held USING gone WHERE held.task_id = gone.task_id AND NOT held.keep
 )
-SELECT id FROM gone
+SELECT id, fence FROM gone
 """
 
-# A queue's statistics are stale by nature; with them a planner may sort a million rows to claim ten.
+# Claims and settlements do not wait for the disk: what a crash of the server undoes is run again, never lost
+# (docs/adr/0003). A queue's statistics are stale by nature; with them a planner may sort a million rows to claim ten.
 _SETTINGS = """
+SET synchronous_commit = off;
 SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '30s';
-SET enable_seqscan = off; SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+SET plan_cache_mode = force_generic_plan; SET jit = off
 """
 
 
@@ -105,11 +114,17 @@ class PostgreSQL:
         """Bound every statement in time and pin the plans to the indexes."""
         with connection.cursor() as cursor:
             cursor.execute(_SETTINGS)
+        if "prepare_threshold" not in connection.settings_dict["OPTIONS"]:
+            connection.connection.prepare_threshold = 0
 
     def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
         """Insert in one statement, locks included."""
-        columns = [list(column) for column in zip(*(row[:6] for row in rows), strict=True)]
-        if all(row.unique is None for row in rows):
+        plain = all(row.unique is None for row in rows)
+        if plain and len(rows) >= COPY_FROM:
+            self._copy(connection, rows)
+            return {row.task_id for row in rows}
+        columns = [list(column) for column in zip(*(row.values() for row in rows), strict=True)]
+        if plain:
             self._execute(connection, _PUSH_PLAIN, columns)
             return {row.task_id for row in rows}
         locks = [
@@ -157,11 +172,21 @@ class PostgreSQL:
         ids, fences = zip(*receipts, strict=True)
         statement = _ACKNOWLEDGE_AND_UNLOCK if unlock else _ACKNOWLEDGE
         cursor = self._execute(connection, statement, [list(ids), list(fences), str(owner)])
-        return {row_id for (row_id,) in cursor.fetchall()}
+        return {(row_id, fence) for row_id, fence in cursor.fetchall()}
 
     def is_transient(self, error: Exception) -> bool:
         """Serialization failures, deadlocks and lock time-outs."""
         return getattr(error.__cause__, "sqlstate", None) in {"40001", "40P01", "55P03"}
+
+    @staticmethod
+    def _copy(connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> None:
+        """Stream rows, so that the server inserts while the next are being encoded."""
+        connection.ensure_connection()
+        connection.validate_no_broken_transaction()
+        with connection.wrap_database_errors, psycopg.Cursor(connection.connection).copy(_COPY) as copy:
+            copy.set_types(_COPY_TYPES)
+            for row in rows:
+                copy.write_row(row.values())
 
     @staticmethod
     def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> psycopg.Cursor[Any]:

@@ -3,30 +3,29 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from django_vtasks.brokers.base import Bury, Owner, Retry
+from django_vtasks.brokers.database.dialect import Receipt
 from django_vtasks.brokers.database.failures import FailedList, Failure
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import Now, microseconds
 from django_vtasks.db.models import TaskRow, TaskState
 
-type Receipt = tuple[int, int]
-
 
 class Settling:
-    """Settlements of rows that are still the owner's; each method returns the ids of those that were."""
+    """Settlements of rows that are still the owner's; each method returns the receipts of those that were."""
 
     def __init__(self, tables: Tables, failed: FailedList) -> None:
         self._tables = tables
         self._failed = failed
 
-    def bury(self, owner: Owner, burials: Sequence[Bury]) -> set[int]:
+    def bury(self, owner: Owner, burials: Sequence[Bury]) -> set[Receipt]:
         """Move rows to the failed list."""
         by_receipt = {burial.claim.receipt: burial for burial in burials}
         with self._tables.transaction():
             rows = self._held(owner, by_receipt)
             self._failed.take([_failure(row, by_receipt[row.id, row.fence]) for row in rows])
-        return {row.id for row in rows}
+        return {(row.id, row.fence) for row in rows}
 
-    def retry(self, owner: Owner, retries: Sequence[Retry]) -> set[int]:
+    def retry(self, owner: Owner, retries: Sequence[Retry]) -> set[Receipt]:
         """Let rows wait for their next attempt."""
         delays = {retry.claim.receipt: microseconds(retry.delay) for retry in retries}
         with self._tables.transaction():
@@ -35,14 +34,15 @@ class Settling:
                 self._tables.tasks(id=row.id).update(
                     state=TaskState.DELAYED, due=Now() + delays[row.id, row.fence], owner=None, node=None
                 )
-        return {row.id for row in rows}
+            self._tables.announce({row.queue for row in rows})
+        return {(row.id, row.fence) for row in rows}
 
-    def release(self, owner: Owner, receipts: Sequence[Receipt]) -> set[int]:
+    def release(self, owner: Owner, receipts: Sequence[Receipt]) -> set[Receipt]:
         """Give rows back."""
         with self._tables.transaction():
-            ids = {row.id for row in self._held(owner, receipts)}
-            self._tables.give_back(self._tables.tasks(id__in=ids))
-        return ids
+            rows = self._held(owner, receipts)
+            self._tables.give_back(self._tables.tasks(id__in=[row.id for row in rows]))
+        return {(row.id, row.fence) for row in rows}
 
     def keep_only(self, owner: Owner, held: Collection[Receipt]) -> int:
         """Give back what is booked on the owner beyond the receipts ``held``; return how many."""

@@ -9,6 +9,7 @@ from django_vtasks.brokers.database.dialect import (
     COLUMNS,
     ClaimedRow,
     NewRow,
+    Receipt,
     delete_acknowledged,
     marks,
     write_transaction,
@@ -17,7 +18,7 @@ from django_vtasks.db.clock import NOW
 
 _NOW = NOW["sqlite"]
 
-_INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(9)})"
+_INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(6)})"
 
 _LOCK = f"""
 INSERT INTO vtasks_lock AS held (lock_key, task_id, keep, expires) VALUES (%s, %s, %s, {_NOW} + %s)

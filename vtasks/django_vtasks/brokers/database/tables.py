@@ -1,20 +1,22 @@
 """The tables of one database alias as query sets, and the transaction that writes them."""
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from typing import Any
 
 from django.db import connections
 from django.db.models import F, QuerySet
 
-from django_vtasks.brokers.database.dialect import write_transaction
+from django_vtasks.brokers.database.dialect import Dialect, write_transaction
 from django_vtasks.db.models import FailedRow, LockRow, NodeRow, TaskRow, TaskState
 
 
 class Tables:
     """What the parts of the broker that go through the ORM have in common."""
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, dialect: Dialect) -> None:
         self.using = using
+        self._dialect = dialect
 
     def transaction(self) -> AbstractContextManager[None]:
         """Open a write transaction on the calling thread's connection, or join its own."""
@@ -36,7 +38,14 @@ class Tables:
         """Return the leases that meet the conditions."""
         return NodeRow.objects.using(self.using).filter(**conditions)
 
-    @staticmethod
-    def give_back(rows: "QuerySet[TaskRow]") -> int:
+    def give_back(self, rows: "QuerySet[TaskRow]") -> int:
         """Let running rows wait again as if they had not been claimed; return how many."""
-        return rows.update(state=TaskState.WAITING, owner=None, node=None, attempt=F("attempt") - 1)
+        queues = set(rows.values_list("queue", flat=True))
+        returned = rows.update(state=TaskState.WAITING, owner=None, node=None, attempt=F("attempt") - 1)
+        self.announce(queues)
+        return returned
+
+    def announce(self, queues: Collection[str]) -> None:
+        """Tell waiting workers, once the transaction commits, that the queues have news."""
+        if queues:
+            self._dialect.announce(connections[self.using], queues)

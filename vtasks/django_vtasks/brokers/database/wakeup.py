@@ -6,6 +6,7 @@ import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from django.db import connections
@@ -99,6 +100,7 @@ class Listener:
         self._unwatch: Callable[[], object] | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._failed = False
+        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vtasks-listen")
 
     def arm(self, queue: str) -> None:
         """Forget earlier notifications, and see to it that further ones arrive."""
@@ -118,17 +120,22 @@ class Listener:
             self._connecting.cancel()
             self._connecting = None
         self._drop()
+        self._events.clear()
 
     async def _connect(self) -> None:
+        opening = self._opener.submit(self._open)
         try:
             loop = asyncio.get_running_loop()
-            connection = await loop.run_in_executor(None, self._open)
+            connection = await asyncio.shield(asyncio.wrap_future(opening))
             loop.add_reader(connection.fileno(), self._receive)
             fileno = connection.fileno()
             self._unwatch = lambda: loop.remove_reader(fileno)
             self._connection = connection
             self._failed = False
             self._wake_all()
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_late)
+            raise
         except Exception:  # noqa: BLE001 - whatever the driver raises, polling goes on
             if not self._failed:
                 logger.warning("Cannot LISTEN on database %s; polling instead", self._alias, exc_info=True)
@@ -171,3 +178,9 @@ class Listener:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _close_late(opening: Future[Any]) -> None:
+    """Close a connection that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

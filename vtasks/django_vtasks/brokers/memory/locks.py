@@ -35,8 +35,3 @@ class UniqueLocks:
         held = self._locks.get(key) if key else None
         if key and held and held.task_id == task_id and (even_kept or not held.keep):
             del self._locks[key]
-
-    def lapse(self, key: str) -> None:
-        """Let the time of a key that has one be over."""
-        held = self._locks[key]
-        self._locks[key] = _Lock(held.task_id, held.keep, 0.0)

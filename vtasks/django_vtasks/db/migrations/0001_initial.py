@@ -122,11 +122,11 @@ class Migration(migrations.Migration):
                 (
                     "fence",
                     models.IntegerField(
-                        default=0, help_text="Grows with each claim, so that a late settlement is refused."
+                        db_default=0, help_text="Grows with each claim, so that a late settlement is refused."
                     ),
                 ),
-                ("attempt", models.IntegerField(default=0)),
-                ("crashes", models.IntegerField(default=0)),
+                ("attempt", models.IntegerField(db_default=0)),
+                ("crashes", models.IntegerField(db_default=0)),
                 ("payload", models.BinaryField()),
             ],
             options={

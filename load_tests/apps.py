@@ -1,0 +1,45 @@
+"""The benchmark's Django app: its worker tells when it began and ended."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig
+
+from django_vtasks.signals import worker_started, worker_stopped
+
+
+class LoadTestsConfig(AppConfig):
+    """Write the report of a worker to the file that LOAD_TEST_REPORT names."""
+
+    name = "load_tests"
+
+    def ready(self) -> None:
+        """Listen to the worker."""
+        if path := os.environ.get("LOAD_TEST_REPORT"):
+            report = _Report(Path(path))
+            worker_started.connect(report.begin, weak=False)
+            worker_stopped.connect(report.end, weak=False)
+
+
+class _Report:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._began = 0.0
+        self._cpu = 0.0
+
+    def begin(self, **kwargs: Any) -> None:
+        self._began, self._cpu = time.perf_counter(), time.process_time()
+        self._path.with_suffix(".started").touch()
+
+    def end(self, **kwargs: Any) -> None:
+        from load_tests.tasks import latencies
+
+        report = {
+            "seconds": time.perf_counter() - self._began,
+            "cpu_seconds": time.process_time() - self._cpu,
+            "latencies": latencies,
+        }
+        self._path.write_text(json.dumps(report))

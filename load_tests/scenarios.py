@@ -1,0 +1,165 @@
+"""What is measured, one function a scenario; each returns its figures by name."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import batched
+from typing import Any
+
+from load_tests.stage import Worker
+
+CONCURRENCY = 100
+DRAIN_TIMEOUT = 300.0
+
+type Figures = dict[str, float]
+type Scenario = Callable[[int], Figures]
+
+
+def drain_noop(count: int) -> Figures:
+    """Drain ``count`` no-op ``async def`` tasks with one worker process."""
+    return _drain("noop", count)
+
+
+def drain_noop_sync(count: int) -> Figures:
+    """Drain ``count`` no-op ``def`` tasks with one worker process."""
+    return _drain("noop_sync", count)
+
+
+def drain_sleep(count: int) -> Figures:
+    """Drain ``count`` tasks that sleep 10 ms, 100 at a time: at most 10,000 a second."""
+    return _drain("sleep_10_ms", count)
+
+
+def enqueue_bulk(count: int) -> Figures:
+    """Enqueue in bulks of 1,000."""
+    with _empty_queue():
+        began = time.perf_counter()
+        _enqueue("noop", count)
+        return {"tasks/s": count / (time.perf_counter() - began)}
+
+
+def enqueue_one(count: int) -> Figures:
+    """Enqueue one after the other."""
+    from load_tests.tasks import noop
+
+    count //= 20
+    with _empty_queue():
+        began = time.perf_counter()
+        for number in range(count):
+            noop.enqueue(number)
+        return {"tasks/s": count / (time.perf_counter() - began)}
+
+
+def latency(count: int) -> Figures:
+    """Enqueue 100 tasks a second for 10 s; measure from the enqueue to the task's first line."""
+    from load_tests.tasks import stamp
+
+    with _empty_queue():
+        worker = Worker(f"--concurrency={CONCURRENCY}")
+        worker.wait_until_started()
+        for tick in _every(0.01, 1000):
+            stamp.enqueue(tick)
+        _wait_until_done()
+        milliseconds = sorted(1000 * seconds for seconds in worker.stop().latencies)
+    if len(milliseconds) != 1000:
+        raise RuntimeError(f"{len(milliseconds)} of 1000 tasks ran.")
+    return {
+        "p50 ms": statistics.median(milliseconds),
+        "p99 ms": milliseconds[990],
+        "max ms": milliseconds[-1],
+    }
+
+
+def claim_cost(count: int) -> Figures:
+    """Claim and settle 100 tasks over and over, with 1,000 tasks waiting and with a million."""
+    figures: Figures = {}
+    with _empty_queue():
+        _enqueue("noop", 1000)
+        figures["ms with 1k"] = asyncio.run(_median_claim())
+        _enqueue("noop", 1_000_000 - 1000)
+        figures["ms with 1M"] = asyncio.run(_median_claim())
+    figures["ratio"] = figures["ms with 1M"] / figures["ms with 1k"]
+    return figures
+
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.__name__: scenario
+    for scenario in (drain_noop, drain_noop_sync, drain_sleep, enqueue_bulk, enqueue_one, latency, claim_cost)
+}
+
+
+def _drain(name: str, count: int) -> Figures:
+    with _empty_queue():
+        _enqueue(name, count)
+        report = Worker("--burst", f"--concurrency={CONCURRENCY}").finish(DRAIN_TIMEOUT)
+        if left := _left():
+            raise RuntimeError(f"{left} of {count} tasks were not run.")
+    return {"tasks/s": count / report.seconds, "CPU ms/task": 1000 * report.cpu_seconds / count}
+
+
+async def _median_claim(rounds: int = 60) -> float:
+    from django_vtasks.brokers.base import Owner, Release
+
+    broker, owner = _broker(), Owner("bench", "default#1")
+    await asyncio.to_thread(broker.renew, owner.node, 600.0)
+    milliseconds = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        claims = await broker.claim(owner, "default", 100)
+        milliseconds.append(1000 * (time.perf_counter() - began))
+        await broker.settle(owner, [Release(claim) for claim in claims])
+    await broker.aclose()
+    return statistics.median(milliseconds)
+
+
+def _enqueue(name: str, count: int) -> None:
+    from django.tasks import task_backends
+
+    from load_tests import tasks
+
+    task = getattr(tasks, name)
+    for numbers in batched(range(count), 1000):
+        task_backends["default"].enqueue_many((task, (number,), {}) for number in numbers)
+
+
+def _every(seconds: float, times: int) -> Iterator[float]:
+    """Yield the wall-clock time at fixed intervals, however long the body takes."""
+    began = time.perf_counter()
+    for tick in range(times):
+        time.sleep(max(0.0, began + tick * seconds - time.perf_counter()))
+        yield time.time()
+
+
+@contextmanager
+def _empty_queue() -> Iterator[None]:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        truncate = "DELETE FROM" if connection.vendor == "sqlite" else "TRUNCATE"
+        for table in ("vtasks_task", "vtasks_lock", "vtasks_failed", "vtasks_node"):
+            cursor.execute(f"{truncate} {table}")
+        yield
+        if connection.vendor == "postgresql":
+            cursor.execute("VACUUM vtasks_task")
+
+
+def _wait_until_done() -> None:
+    deadline = time.monotonic() + DRAIN_TIMEOUT
+    while _left():
+        if time.monotonic() > deadline:
+            raise RuntimeError("The tasks did not end in time.")
+        time.sleep(0.05)
+
+
+def _left() -> int:
+    broker = _broker()
+    depth = broker.depth("default")
+    return int(depth.waiting + depth.delayed + depth.running + broker.failed_count())
+
+
+def _broker() -> Any:
+    from django.tasks import task_backends
+
+    return task_backends["default"].broker

@@ -1,0 +1,102 @@
+"""A place to measure in: a server of its own, a migrated database, and worker processes on it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests import servers
+
+READY_TIMEOUT = 30.0
+STOP_TIMEOUT = 60.0
+
+
+class WorkerReport(NamedTuple):
+    """What a worker says at its end: seconds of work, of CPU, and per measured task."""
+
+    seconds: float
+    cpu_seconds: float
+    latencies: list[float]
+
+
+@contextlib.contextmanager
+def database(kind: str, *, durable: bool) -> Iterator[dict[str, Any]]:
+    """Run a server of a kind; yield Django's DATABASES entry.
+
+    Unless ``durable``, the server does not wait for the disk, so that the figures are ours and not the disk's.
+    """
+    if kind == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="vtasks-load-") as directory:
+            yield {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": f"{directory}/db.sqlite3",
+                "OPTIONS": {
+                    "transaction_mode": "IMMEDIATE",
+                    "timeout": 5,
+                    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+                },
+            }
+        return
+    with servers.running(f"durable-{kind}" if durable else kind) as addresses:
+        if kind == "postgres":
+            host = addresses["TEST_POSTGRES_HOST"]
+            yield {"ENGINE": "django.db.backends.postgresql", "HOST": host, "USER": "vtasks", "NAME": "postgres"}
+        else:
+            yield {
+                "ENGINE": "django.db.backends.mysql",
+                "HOST": addresses["TEST_MARIADB_SOCKET"],
+                "USER": "root",
+                "NAME": "mysql",
+                "OPTIONS": {"charset": "utf8mb4"},
+            }
+
+
+def set_up(database: dict[str, Any]) -> None:
+    """Set Django up in this process, and make the tables."""
+    os.environ["LOAD_TEST_DATABASE"] = json.dumps(database)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "load_tests.settings"
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+
+
+class Worker:
+    """A ``runworker`` process of its own."""
+
+    def __init__(self, *options: str) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="vtasks-load-")
+        self._report = Path(self._directory.name) / "report.json"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "django", "runworker", "--verbosity=0", *options],
+            env=os.environ | {"LOAD_TEST_REPORT": str(self._report)},
+            stdout=subprocess.DEVNULL,
+        )
+
+    def wait_until_started(self) -> None:
+        """Return when the worker takes tasks."""
+        deadline = time.monotonic() + READY_TIMEOUT
+        while not self._report.with_suffix(".started").exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("The worker did not start.")
+            time.sleep(0.01)
+
+    def finish(self, timeout: float) -> WorkerReport:
+        """Wait for the worker to end by itself."""
+        self._process.wait(timeout)
+        report = WorkerReport(**json.loads(self._report.read_text()))
+        self._directory.cleanup()
+        return report
+
+    def stop(self) -> WorkerReport:
+        """End the worker."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.finish(STOP_TIMEOUT)

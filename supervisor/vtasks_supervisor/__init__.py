@@ -1,0 +1,1 @@
+"""Actors and the supervisor that keeps them alive; nothing is here yet."""

@@ -1,0 +1,54 @@
+"""What all tests share: Django set up, servers for the time of the session, fixtures for databases and Valkey."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import django
+import pytest
+from django.db import connections
+
+from tests import databases, servers
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-servers", action="store_true", help="Start no PostgreSQL and MariaDB: SQLite only.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers where the session is controlled; the xdist workers inherit their addresses."""
+    only_asks = config.option.help or config.option.collectonly
+    if not hasattr(config, "workerinput") and not only_asks:
+        wanted = [] if config.option.no_servers else [name for name in servers.installed() if name != "valkey"]
+        stack = contextlib.ExitStack()
+        config.add_cleanup(stack.close)
+        try:
+            os.environ.update(stack.enter_context(servers.running(*wanted)))
+        except servers.ServerError as error:
+            pytest.exit(f"{error}\n--no-servers runs the tests on SQLite only.", returncode=3)
+    django.setup()
+
+
+@pytest.fixture
+def database() -> Iterator[Callable[[str], str]]:
+    """Give a function that takes the alias of a database and returns it with this package's tables there and empty."""
+
+    def ready(alias: str) -> str:
+        if alias != "default":
+            databases.require_server(alias)
+        databases.create(alias)
+        databases.empty(alias)
+        return alias
+
+    yield ready
+    connections.close_all()
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[str]:
+    """Give the URL of a Valkey server that belongs to this xdist worker."""
+    databases.require_server("valkey")
+    with servers.running("valkey") as addresses:
+        yield addresses["TEST_VALKEY_URL"]

@@ -1,0 +1,154 @@
+"""What a store in a database promises beside the contract: a push belongs to the caller's transaction."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from typing import ClassVar
+
+import pytest
+from django.db import transaction
+from django_vtasks.brokers.base import Depth
+from django_vtasks.brokers.database import DatabaseBroker
+from django_vtasks.db.models import LockRow, NodeRow, TaskRow, TaskState
+
+from tests.contract.broker import AT_ONCE, BrokerContract
+from tests.contract.given import a_task, key, mutex, tasks, throttle
+from tests.contract.threads import aside, closing, elsewhere
+
+LONG_AGO = 1
+
+
+class Rollback(Exception):
+    """Ends a transaction of a test."""
+
+
+class DatabaseBackdoor:
+    """The tables of one alias, emptied."""
+
+    def __init__(self, alias: str, failed_cap: int = 1000) -> None:
+        self._alias = alias
+        self._failed_cap = failed_cap
+
+    def open(self) -> DatabaseBroker:
+        return DatabaseBroker(using=self._alias, failed_cap=self._failed_cap)
+
+    def corrupt(self, task_id: str, payload: bytes) -> None:
+        self._one(TaskRow, task_id=task_id).update(payload=payload)
+
+    def payload_of(self, task_id: str) -> bytes:
+        return bytes(TaskRow.objects.using(self._alias).get(task_id=task_id).payload)
+
+    def make_due(self, task_id: str) -> None:
+        self._one(TaskRow, task_id=task_id, state=TaskState.DELAYED).update(due=LONG_AGO)
+
+    def locks(self) -> dict[str, str]:
+        locks = LockRow.objects.using(self._alias).exclude(expires=LONG_AGO)
+        return dict(locks.values_list("key", "task_id"))
+
+    def lapse_lock(self, key: str) -> None:
+        self._one(LockRow, key=key, expires__isnull=False).update(expires=LONG_AGO)
+
+    def expire_lease(self, node: str) -> None:
+        self._one(NodeRow, name=node).update(expires=LONG_AGO)
+
+    def drop_lease(self, node: str) -> None:
+        self._one(NodeRow, name=node).delete()
+
+    def _one(self, model, **conditions):
+        rows = model.objects.using(self._alias).filter(**conditions)
+        assert rows.count() == 1, f"{model.__name__} has not exactly one row with {conditions}"
+        return rows
+
+
+class DatabaseContract(BrokerContract):
+    alias: ClassVar[str]
+
+    @pytest.fixture
+    def backdoor(self, database, failed_cap):
+        return DatabaseBackdoor(database(self.alias), failed_cap)
+
+    def atomic(self):
+        return transaction.atomic(using=self.alias)
+
+    def test_a_push_can_be_seen_when_its_transaction_commits_and_not_before(self, broker):
+        with self.atomic():
+            broker.push(tasks(2))
+            assert elsewhere(broker.depth, "mail") == Depth(0, 0, 0)
+
+        assert elsewhere(broker.depth, "mail") == Depth(waiting=2, delayed=0, running=0)
+
+    @pytest.mark.parametrize("lock", [None, mutex(), throttle()], ids=["plain", "mutex", "throttle"])
+    def test_a_rollback_leaves_neither_task_nor_lock(self, broker, lock):
+        with suppress(Rollback), self.atomic():
+            assert broker.push([a_task(unique=lock), *tasks(50), a_task(run_after=1e10)]) == [True] * 52
+            raise Rollback
+
+        assert broker.queues() == []
+        assert broker.push([a_task(unique=lock)]) == [True]
+
+    def test_a_rollback_to_a_savepoint_leaves_neither_task_nor_lock(self, broker):
+        with self.atomic():
+            kept = a_task(unique=mutex("kept"))
+            broker.push([kept])
+            with suppress(Rollback), self.atomic():
+                broker.push([a_task(unique=mutex("undone"))])
+                raise Rollback
+            assert broker.push([a_task(unique=mutex("undone"), queue="images")]) == [True]
+
+        assert broker.queues() == ["images", "mail"]
+        assert broker.depth("mail") == Depth(waiting=1, delayed=0, running=0)
+
+    @pytest.mark.parametrize("lock", [mutex(), throttle()], ids=["mutex", "throttle"])
+    def test_a_duplicate_leaves_the_transaction_usable(self, broker, lock):
+        broker.push([a_task(unique=lock)])
+
+        with self.atomic():
+            assert broker.push([a_task(), a_task(unique=lock), a_task()]) == [True, False, True]
+            assert LockRow.objects.using(self.alias).filter(key=key("report")).count() == 1
+            assert broker.push(tasks(1)) == [True]
+
+        assert broker.depth("mail") == Depth(waiting=4, delayed=0, running=0)
+
+    def test_a_duplicate_of_the_same_transaction_is_refused(self, broker):
+        with self.atomic():
+            assert broker.push([a_task(unique=mutex())]) == [True]
+            assert broker.push([a_task(unique=mutex())]) == [False]
+
+        assert broker.depth("mail") == Depth(waiting=1, delayed=0, running=0)
+
+    @pytest.mark.parametrize("commits", [True, False], ids=["commits", "rolls back"])
+    def test_an_equal_push_waits_for_the_outcome_of_the_first_ones_transaction(self, broker, commits):
+        with ThreadPoolExecutor(1) as pool:
+            with suppress(Rollback), self.atomic():
+                assert broker.push([a_task(unique=mutex())]) == [True]
+                second = pool.submit(closing, broker.push, [a_task(unique=mutex())])
+                wait({second}, timeout=0.3)
+                if not commits:
+                    raise Rollback
+            assert second.result(60) == [not commits]
+
+        assert broker.depth("mail") == Depth(waiting=1, delayed=0, running=0)
+
+    async def test_an_idle_claim_wakes_when_the_transaction_of_a_push_commits(self, broker, second_broker):
+        idle = await self.idle_claim(broker)
+
+        def push():
+            with self.atomic():
+                second_broker.push(tasks(1))
+
+        await aside(push)
+
+        assert len(await asyncio.wait_for(idle, AT_ONCE)) == 1
+
+    def test_a_rollback_takes_a_clear_back(self, broker):
+        broker.push([a_task(unique=mutex())])
+
+        with suppress(Rollback), self.atomic():
+            assert broker.clear("mail") == 1
+            raise Rollback
+
+        assert broker.push([a_task(unique=mutex()), a_task()]) == [False, True]
+        assert broker.depth("mail") == Depth(waiting=2, delayed=0, running=0)
+
+    def test_every_store_in_a_database_says_that_it_is_transactional(self, broker):
+        assert broker.capabilities.transactional

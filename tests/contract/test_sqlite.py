@@ -1,0 +1,7 @@
+"""The contract in SQLite."""
+
+from tests.contract.database import DatabaseContract
+
+
+class TestSQLite(DatabaseContract):
+    alias = "default"
