@@ -9,6 +9,8 @@ from importlib.metadata import version
 from load_tests import stage
 from load_tests.scenarios import SCENARIOS, Figures
 
+SMALL = 100
+
 
 def main() -> None:
     """Parse the command line and run."""
@@ -31,7 +33,8 @@ def run_bench(arguments: argparse.Namespace) -> None:
     if unknown:
         sys.exit(f"Unknown scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}.")
     versions = ", ".join(f"{name} {version(name)}" for name in ("django-vtasks", "django"))
-    print(f"{versions}, Python {platform.python_version()}, {platform.machine()}, {arguments.database}{' durable' if arguments.durable else ''}")
+    durable = " durable" if arguments.durable else ""
+    print(f"{versions}, Python {platform.python_version()}, {platform.machine()}, {arguments.database}{durable}")
     with stage.database(arguments.database, durable=arguments.durable) as database:
         stage.set_up(database)
         for name in arguments.scenarios or SCENARIOS:
@@ -46,7 +49,7 @@ def _summary(figure: str, runs: list[Figures]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= SMALL else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from load_tests.stage import Worker
 
 CONCURRENCY = 100
 DRAIN_TIMEOUT = 300.0
+STEADY_TASKS = 1000
 
 type Figures = dict[str, float]
 type Scenario = Callable[[int], Figures]
@@ -59,12 +60,12 @@ def latency(count: int) -> Figures:
     with _empty_queue():
         worker = Worker(f"--concurrency={CONCURRENCY}")
         worker.wait_until_started()
-        for tick in _every(0.01, 1000):
+        for tick in _every(0.01, STEADY_TASKS):
             stamp.enqueue(tick)
         _wait_until_done()
         milliseconds = sorted(1000 * seconds for seconds in worker.stop().latencies)
-    if len(milliseconds) != 1000:
-        raise RuntimeError(f"{len(milliseconds)} of 1000 tasks ran.")
+    if len(milliseconds) != STEADY_TASKS:
+        raise RuntimeError(f"{len(milliseconds)} of {STEADY_TASKS} tasks ran.")
     return {
         "p50 ms": statistics.median(milliseconds),
         "p99 ms": milliseconds[990],
@@ -115,13 +116,11 @@ async def _median_claim(rounds: int = 60) -> float:
 
 
 def _enqueue(name: str, count: int) -> None:
-    from django.tasks import task_backends
-
     from load_tests import tasks
 
     task = getattr(tasks, name)
     for numbers in batched(range(count), 1000):
-        task_backends["default"].enqueue_many((task, (number,), {}) for number in numbers)
+        _backend().enqueue_many((task, (number,), {}) for number in numbers)
 
 
 def _every(seconds: float, times: int) -> Iterator[float]:
@@ -160,6 +159,10 @@ def _left() -> int:
 
 
 def _broker() -> Any:
+    return _backend().broker
+
+
+def _backend() -> Any:
     from django.tasks import task_backends
 
-    return task_backends["default"].broker
+    return task_backends["default"]

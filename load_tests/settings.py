@@ -5,7 +5,13 @@ import os
 
 SECRET_KEY = "for load tests only"  # noqa: S105
 USE_TZ = True
-INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django_vtasks", "django_vtasks.db", "load_tests"]
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django_vtasks",
+    "django_vtasks.db",
+    "load_tests",
+]
 DATABASES = {"default": json.loads(os.environ["LOAD_TEST_DATABASE"])}
 TASKS = {"default": {"BACKEND": "django_vtasks.backends.db.DatabaseTaskBackend"}}
 # All contenders are measured with their logging at WARNING.

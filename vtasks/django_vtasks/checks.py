@@ -11,9 +11,7 @@ from django_vtasks import conf
 @checks.register("vtasks")
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Report every wrong VTASKS_ setting."""
-    return [
-        checks.Error(problem.message, obj=problem.setting, id="vtasks.E001") for problem in conf.problems()
-    ]
+    return [checks.Error(problem.message, obj=problem.setting, id="vtasks.E001") for problem in conf.problems()]
 
 
 @checks.register("vtasks")

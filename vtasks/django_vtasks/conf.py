@@ -16,6 +16,7 @@ from django_vtasks.errors import ConfigError
 
 PREFIX = "VTASKS_"
 MAX_QUEUE_NAME = 100
+MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,8 @@ def _flag(value: Any) -> bool:
 
 def _port(value: Any) -> int:
     port = _integer(1)(value)
-    if port > 65535:
-        raise ValueError("must be a port number, at most 65535")
+    if port > MAX_PORT:
+        raise ValueError(f"must be a port number, at most {MAX_PORT}")
     return port
 
 
@@ -239,9 +240,7 @@ def _load() -> tuple[Config, tuple[Problem, ...]]:
         try:
             values[name] = parse(raw)
         except (TypeError, ValueError) as error:
-            reason = (
-                str(error) if error.args and not isinstance(error, json.JSONDecodeError) else "is not valid"
-            )
+            reason = str(error) if error.args and not isinstance(error, json.JSONDecodeError) else "is not valid"
             found.append(Problem(setting, f"{setting} {_readable(reason)} (it is {raw!r})."))
     queues = values.pop("queues", {}) | values.pop("batch_queues", {})
     values["queues"] = {DEFAULT_TASK_QUEUE_NAME: Queue(DEFAULT_TASK_QUEUE_NAME), **queues}
@@ -264,11 +263,11 @@ def _unknown_settings() -> list[Problem]:
         for name in sorted(given - known)
     ]
     # The environment is everybody's: only a near miss is held to be meant for us.
-    for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known and (hint := nearest(name, known, cutoff=0.9)):
-            found.append(
-                Problem(name, f"Environment variable {name} is not a setting of django-vtasks.{hint}")
-            )
+    found.extend(
+        Problem(name, f"Environment variable {name} is not a setting of django-vtasks.{hint}")
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name not in known and (hint := nearest(name, known, cutoff=0.9))
+    )
     return found
 
 

@@ -55,6 +55,21 @@ def _refusal(event: Published) -> dict[str, Any]:
     return {"task": event.task, "args": event.envelope.args, "kwargs": event.envelope.kwargs}
 
 
+def enqueued(sender: type, result: AnyResult) -> None:
+    """Tell that a call has been enqueued by a backend without a broker."""
+    task_enqueued.send(sender, task_result=result)
+
+
+def began(sender: type, result: AnyResult) -> None:
+    """Tell that a backend without a worker runs a task."""
+    task_started.send(sender, task_result=result)
+
+
+def ended(sender: type, result: AnyResult) -> None:
+    """Tell that a backend without a worker has run a task."""
+    task_finished.send(sender, task_result=result)
+
+
 def worker_began(sender: type, node: str, queues: Sequence[str]) -> None:
     """Tell that a worker takes tasks from now on."""
     logger.info("Worker %s takes tasks of %s", node, ", ".join(queues))

@@ -23,7 +23,6 @@ from django_vtasks.errors import InvalidTask
 from django_vtasks.results import AnyTask, Published
 from django_vtasks.tasks import VTask
 
-
 # A generator of our own: random.seed() in a project must not make all its processes give the same ids.
 _ids = random.Random()  # noqa: S311 - ids are unique, not secret
 if hasattr(os, "register_at_fork"):

@@ -12,6 +12,7 @@ from django_vtasks.envelope import Envelope
 type AnyTask = Task[..., Any]
 type AnyResult = TaskResult[..., Any]
 
+
 class Published(NamedTuple):
     """A call that reached the broker; without a result it was refused as a duplicate."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, Task
@@ -37,33 +38,22 @@ class VTask[**P, R](_Task[P, R]):
     remove_unique_on_complete: bool = True
 
     def __post_init__(self) -> None:
-        if self.unique_key is not None and (not isinstance(self.unique_key, str) or not self.unique_key):
+        if self.unique_key is not None and not _is_text(self.unique_key):
             raise InvalidTask(f"unique_key must be a non-empty string, not {self.unique_key!r}.")
-        if self.ttl is not None and (
-            isinstance(self.ttl, bool)
-            or not isinstance(self.ttl, int | float)
-            or not 0 < self.ttl < float("inf")
-        ):
+        if self.ttl is not None and not _is_duration(self.ttl):
             raise InvalidTask(f"ttl must be a positive number of seconds, not {self.ttl!r}.")
         if self.unique and not self.remove_unique_on_complete and self.ttl is None:
-            raise InvalidTask(
-                "remove_unique_on_complete=False needs a ttl: the seconds for which equals are refused."
-            )
+            raise InvalidTask("remove_unique_on_complete=False needs a ttl: the seconds for which equals are refused.")
         self.get_backend().validate_task(self)
 
     # Django 6.0 has no pickling of its own, and its slots would pickle the function by a name that is the task's.
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, dict[str, Any]]]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)._reconstruct, (values | {"func": self.module_path},)
+        return _reconstruct, (type(self), values | {"func": self.module_path})
 
     @classmethod
     def _reconstruct(cls, kwargs: dict[str, Any]) -> Self:
-        path = kwargs["func"]
-        try:
-            function = import_string(path).func
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"Expected {path!r} to point to a Task instance.") from error
-        return cls(**(kwargs | {"func": function}))
+        return _reconstruct(cls, kwargs)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function in place; for an ``async def`` task the result is to be awaited."""
@@ -84,7 +74,7 @@ class VTask[**P, R](_Task[P, R]):
         """Return a copy with other options; what is not given stays. A timedelta counts from now."""
         if isinstance(run_after, timedelta):
             run_after = timezone.now() + run_after
-        options = {
+        options: dict[str, Any] = {
             "priority": priority,
             "queue_name": queue_name,
             "run_after": run_after,
@@ -95,6 +85,23 @@ class VTask[**P, R](_Task[P, R]):
             "remove_unique_on_complete": remove_unique_on_complete,
         }
         return replace(self, **{name: value for name, value in options.items() if value is not None})
+
+
+def _reconstruct[T: VTask[..., Any]](cls: type[T], kwargs: dict[str, Any]) -> T:
+    path = kwargs["func"]
+    try:
+        function = import_string(path).func
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"Expected {path!r} to point to a Task instance.") from error
+    return cls(**(kwargs | {"func": function}))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
 
 
 @overload

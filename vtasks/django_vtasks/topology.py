@@ -53,7 +53,7 @@ def plan(
     """Return the plan for what the command line asks; raise ConfigError naming what cannot be done."""
     config = conf.current()
     alias = backend or config.backend
-    consumable = sorted(_backend(alias).queues | config.queues.keys() - config.batch_queues.keys())
+    consumable = sorted(backend_with_broker(alias).queues | config.queues.keys() - config.batch_queues.keys())
     for queue in queues:
         if queue in config.batch_queues:
             raise ConfigError(f"Queue {queue!r} is a batch queue; this version runs batches in tests only.")
@@ -77,7 +77,7 @@ class Worker:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._config = conf.current()
-        backend = _backend(plan.backend)
+        backend = backend_with_broker(plan.backend)
         self._broker = backend.broker
         self._observer = Observer(type(backend))
         self._stopping = asyncio.Event()
@@ -114,7 +114,8 @@ class Worker:
             await self._stopping.wait()
 
     async def _until_drained(self, actors: list[QueueWorker]) -> None:
-        while not self._stopping.is_set() and not all(actor.idle for actor in actors):
+        # Idleness is a condition over all actors, not an event of one.
+        while not self._stopping.is_set() and not all(actor.idle for actor in actors):  # noqa: ASYNC110
             await asyncio.sleep(BURST_LOOK_EVERY)
 
     async def _drain(self, actors: list[QueueWorker]) -> bool:
@@ -176,12 +177,11 @@ async def _first(*events: asyncio.Event) -> None:
         wait.cancel()
 
 
-def _backend(alias: str) -> BrokerBackend:
+def backend_with_broker(alias: str) -> BrokerBackend:
+    """Return the backend with this alias; raise ConfigError when it has no broker for a worker."""
     backend = task_backends[alias]
     if not isinstance(backend, BrokerBackend):
-        raise ConfigError(
-            f"TASKS[{alias!r}] is a {type(backend).__name__}, which has nothing for a worker to do."
-        )
+        raise ConfigError(f"TASKS[{alias!r}] is a {type(backend).__name__}, which has nothing for a worker to do.")
     return backend
 
 

@@ -35,7 +35,7 @@ class VTasksBackend(BaseTaskBackend):
             raise ConfigError(f"TASKS[{alias!r}]['OPTIONS'] has no option {name!r}.{hint}")
 
     @property
-    def queues(self) -> set[str]:  # type: ignore[override]
+    def queues(self) -> set[str]:
         """Return the valid queue names; an empty set means any."""
         if self._explicit_queues is not None:
             return self._explicit_queues
@@ -74,11 +74,11 @@ class BrokerBackend(VTasksBackend):
 
     def enqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult | None:  # type: ignore[override]
         """Enqueue one call; None when an equal unique task is under way."""
-        return self._publish([Call(task, args, kwargs)])[0]
+        return self._publish([Call(task, tuple(args), kwargs)])[0]
 
     async def aenqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult | None:  # type: ignore[override]
         """Enqueue one call without blocking the loop."""
-        return (await self._apublish([Call(task, args, kwargs)]))[0]
+        return (await self._apublish([Call(task, tuple(args), kwargs)]))[0]
 
     def enqueue_many(self, calls: Calls) -> list[AnyResult | None]:
         """Enqueue ``(task, args, kwargs)`` triples in bulk; results in their order, None for duplicates."""

@@ -34,11 +34,11 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
     def enqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult:  # type: ignore[override]
         """Run the task, or keep it when its queue is a batch queue."""
         if task.queue_name not in conf.current().batch_queues:
-            return super().enqueue(task, args, kwargs)
+            return super().enqueue(task, list(args), kwargs)
         self.validate_task(task)
         result = results.build(task, envelope_of(Call(task, tuple(args), kwargs), max_rescues=0), self.alias)
         self.pending_batches[task.queue_name].append(result)
-        observers.task_enqueued.send(type(self), task_result=result)
+        observers.enqueued(type(self), result)
         return result
 
     def enqueue_many(self, calls: Calls) -> list[AnyResult]:
@@ -81,7 +81,7 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
             for name in ("started_at", "last_attempted_at"):
                 _set(result, name, now)
             _set(result, "status", TaskResultStatus.RUNNING)
-            observers.task_started.send(type(self), task_result=result)
+            observers.began(type(self), result)
         function = group[0].task.func
         members = [_member(result) for result in group]
         try:
@@ -101,7 +101,7 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
                 path = f"{type(error).__module__}.{type(error).__qualname__}"
                 text = "".join(traceback.format_exception(error))
                 result.errors.append(TaskError(exception_class_path=path, traceback=text))
-            observers.task_finished.send(type(self), task_result=result)
+            observers.ended(type(self), result)
 
 
 def _member(result: AnyResult) -> dict[str, Any]:

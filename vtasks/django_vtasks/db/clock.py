@@ -21,7 +21,7 @@ class Now(Func):
 
     output_field = BigIntegerField()
 
-    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper, **extra: Any) -> tuple[str, tuple[()]]:
+    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper, *args: Any, **extra: Any) -> tuple[str, tuple[()]]:
         """Return the expression of the connection's vendor."""
         return NOW[connection.vendor], ()
 

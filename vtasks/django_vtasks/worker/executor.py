@@ -18,7 +18,7 @@ from django_vtasks.worker.outcome import CANCELLED, SUCCEEDED, Failed, Outcome, 
 from django_vtasks.worker.registry import Registry
 
 type Ended = Callable[[Claim, Outcome, float | None], None]
-type ContextHook = Callable[[TaskContext], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
+type ContextHook = Callable[[TaskContext[..., Any]], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 
 NO_THREAD_DELAY = 1.0
 

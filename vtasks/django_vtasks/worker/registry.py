@@ -42,7 +42,7 @@ class Registry:
             spec = find_spec(name)
             for _, submodule, _ in pkgutil.iter_modules((spec and spec.submodule_search_locations) or ()):
                 self._import(f"{name}.{submodule}")
-        except BaseException as error:  # noqa: BLE001 - user code: other modules' tasks shall run
+        except BaseException as error:
             self.errors[name] = error
             logger.exception("Cannot import %s: its tasks will go to the failed list", name)
 

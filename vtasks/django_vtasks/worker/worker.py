@@ -41,9 +41,7 @@ class QueueWorker:
         self.queue = recipe.queue
         self._slots = Slots(recipe.concurrency)
         self._completer = Completer(recipe.broker, recipe.owner)
-        self._executor = Executor(
-            recipe.registry, recipe.observer, recipe.concurrency, self._ended, hook=recipe.hook
-        )
+        self._executor = Executor(recipe.registry, recipe.observer, recipe.concurrency, self._ended, hook=recipe.hook)
         self._fetcher = Fetcher(
             recipe.broker, recipe.owner, recipe.queue, self._slots, lambda: self._completer.backlog,
             self._executor.start,
@@ -76,9 +74,7 @@ class QueueWorker:
         if not finished:
             finished = await self._interrupt()
         if not await _within(self._completer.flush(), max(LAST_WORDS / 2, deadline - loop.time())):
-            logger.error(
-                "Queue %s: %d outcomes could not be settled", self.queue, len(self._completer.backlog)
-            )
+            logger.error("Queue %s: %d outcomes could not be settled", self.queue, len(self._completer.backlog))
         await _end(completing)
         self._executor.close()
         return finished

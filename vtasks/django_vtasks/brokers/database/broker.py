@@ -123,10 +123,8 @@ class DatabaseBroker:
         self._wakeup.close()
         self._gateway.abandon()
 
-    def _settle(
-        self, connection: BaseDatabaseWrapper, owner: Owner, settlements: Sequence[Settlement]
-    ) -> set[int]:
-        settled: set[int] = set()
+    def _settle(self, connection: BaseDatabaseWrapper, owner: Owner, settlements: Sequence[Settlement]) -> set[Receipt]:
+        settled: set[Receipt] = set()
         if acks := [settlement.claim for settlement in settlements if isinstance(settlement, Ack)]:
             unlock = any(claim.envelope.unique is not None for claim in acks)
             receipts = [claim.receipt for claim in acks]

@@ -21,9 +21,7 @@ class Census:
     def depth(self, queue: str) -> Depth:
         """Count the tasks of a queue by state."""
         counts = dict(self._tables.tasks(queue=queue).values_list("state").annotate(Count("id")))
-        return Depth(
-            *(counts.get(state, 0) for state in (TaskState.WAITING, TaskState.DELAYED, TaskState.RUNNING))
-        )
+        return Depth(*(counts.get(state, 0) for state in (TaskState.WAITING, TaskState.DELAYED, TaskState.RUNNING)))
 
     def queues(self) -> list[str]:
         """Return the queues that hold tasks."""

@@ -79,9 +79,7 @@ class Dialect(Protocol):
         """Tell waiting workers, once the transaction commits, that the queues have news."""
         ...
 
-    def claim(
-        self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int
-    ) -> list[ClaimedRow]:
+    def claim(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
         """Mark up to ``limit`` due rows as the owner's, in any order of return; none without a lease."""
         ...
 
@@ -89,10 +87,10 @@ class Dialect(Protocol):
         self,
         connection: BaseDatabaseWrapper,
         owner: Owner,
-        receipts: Sequence[tuple[int, int]],
+        receipts: Sequence[Receipt],
         *,
         unlock: bool,
-    ) -> set[int]:
+    ) -> set[Receipt]:
         """Delete the rows of (id, fence) receipts that are still the owner's, with their mutexes; return their ids."""
         ...
 

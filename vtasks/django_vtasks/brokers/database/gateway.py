@@ -55,16 +55,12 @@ class Gateway:
         """Queue ``function(connection, *args)``; the future also gets the result of a call nobody waits for."""
         if self._calls is None:
             self._calls = SimpleQueue()
-            threading.Thread(
-                target=self._serve, args=(self._calls,), name=f"vtasks-{self._alias}", daemon=True
-            ).start()
+            threading.Thread(target=self._serve, args=(self._calls,), name=f"vtasks-{self._alias}", daemon=True).start()
         future: Future[T] = Future()
         self._calls.put((function, args, future))
         return future
 
-    async def call[T](
-        self, function: Callable[..., T], *args: Any, undo: Callable[[T], object] | None = None
-    ) -> T:
+    async def call[T](self, function: Callable[..., T], *args: Any, undo: Callable[[T], object] | None = None) -> T:
         """Return ``function(connection, *args)``; raise BrokerUnavailable at the deadline.
 
         ``undo`` gets the result when it comes too late for the caller, or the caller was cancelled.
@@ -78,9 +74,7 @@ class Gateway:
             if isinstance(error, asyncio.CancelledError) or future.done():
                 raise
             self.abandon()
-            raise BrokerUnavailable(
-                f"Database {self._alias!r} did not answer within {self._deadline:g} s."
-            ) from error
+            raise BrokerUnavailable(f"Database {self._alias!r} did not answer within {self._deadline:g} s.") from error
 
     def abandon(self) -> None:
         """Let the thread end after its current call, however long that takes; the next call starts another."""

@@ -46,7 +46,7 @@ FROM vtasks_task WHERE state = 0 AND queue = %s ORDER BY task_rank, id LIMIT %s 
 class MySQL:
     """The hot path on MariaDB 10.6 or MySQL 8.0.1 and newer, through mysqlclient."""
 
-    first_pauses = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
+    first_pauses: Sequence[float] = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
     longest_pause = 0.250
 
     def prepare(self, connection: BaseDatabaseWrapper) -> None:
@@ -74,9 +74,7 @@ class MySQL:
     def announce(self, connection: BaseDatabaseWrapper, queues: Iterable[str]) -> None:
         """Do nothing: there is no wake-up but polling."""
 
-    def claim(
-        self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int
-    ) -> list[ClaimedRow]:
+    def claim(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
         """Look without locks first; an idle claim is then one read."""
         with connection.cursor() as cursor:
             cursor.execute(_NEWS, [queue, queue])
@@ -86,9 +84,7 @@ class MySQL:
             with write_transaction(connection):
                 if due:
                     cursor.execute(_PROMOTE, [queue])
-                cursor.execute(
-                    "SELECT name FROM vtasks_node WHERE name = %s LOCK IN SHARE MODE", [owner.node]
-                )
+                cursor.execute("SELECT name FROM vtasks_node WHERE name = %s LOCK IN SHARE MODE", [owner.node])
                 if cursor.fetchone() is None:
                     return []
                 cursor.execute(_PICK, [queue, limit])
@@ -105,13 +101,13 @@ class MySQL:
         self,
         connection: BaseDatabaseWrapper,
         owner: Owner,
-        receipts: Sequence[tuple[int, int]],
+        receipts: Sequence[Receipt],
         *,
         unlock: bool,
-    ) -> set[int]:
+    ) -> set[Receipt]:
         """Delete what is still ours under row locks."""
         return delete_acknowledged(connection, owner, receipts, lock="FOR UPDATE", unlock=unlock)
 
     def is_transient(self, error: Exception) -> bool:
-        """Deadlocks and lock time-outs."""
+        """Tell deadlocks and lock time-outs from the rest."""
         return bool(error.args) and error.args[0] in {_DEADLOCK, _LOCK_TIMEOUT}

@@ -73,6 +73,11 @@ WHERE task.id = picked.id AND EXISTS (SELECT 1 FROM vtasks_node WHERE name = %s)
 RETURNING task.id, task.fence, task.attempt, task.crashes, task.task_id, task.task_rank, task.payload
 """
 
+# Asynchronous commit: a lost NOTIFY costs one poll, a synced one holds the lock for a disk write.
+_NOTIFY = """
+SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, queue) FROM unnest(%s::text[]) AS queue
+"""
+
 # `IS TRUE` keeps the planner from the index on the owner, which is full of the owner's finished tasks.
 _ACKNOWLEDGE = """
 DELETE FROM vtasks_task AS task USING unnest(%s::bigint[], %s::int[]) AS settled(id, fence)
@@ -104,7 +109,7 @@ SET plan_cache_mode = force_generic_plan; SET jit = off
 class PostgreSQL:
     """The hot path on PostgreSQL through psycopg 3."""
 
-    first_pauses = (0.005, 0.010)  # covers what NOTIFY_EVERY held back
+    first_pauses: Sequence[float] = (0.005, 0.010)  # covers what NOTIFY_EVERY held back
     longest_pause = 5.0
 
     def __init__(self) -> None:
@@ -127,17 +132,13 @@ class PostgreSQL:
         if plain:
             self._execute(connection, _PUSH_PLAIN, columns)
             return {row.task_id for row in rows}
-        locks = [
-            (None, None, None) if row.unique is None else (row.lock()[0], *row.lock()[2:]) for row in rows
-        ]
+        locks = [(None, None, None) if row.unique is None else (row.lock()[0], *row.lock()[2:]) for row in rows]
         columns += [list(column) for column in zip(*locks, strict=True)]
         return {task_id for (task_id,) in self._execute(connection, _PUSH, columns).fetchall()}
 
     def announce(self, connection: BaseDatabaseWrapper, queues: Iterable[str]) -> None:
         """NOTIFY after the commit: inside the caller's transaction it would serialise all commits."""
-        transaction.on_commit(
-            partial(self._notify, connection, set(queues)), using=connection.alias, robust=True
-        )
+        transaction.on_commit(partial(self._notify, connection, set(queues)), using=connection.alias, robust=True)
 
     def _notify(self, connection: BaseDatabaseWrapper, queues: set[str]) -> None:
         now = time.monotonic()
@@ -145,16 +146,13 @@ class PostgreSQL:
         if not due:
             return
         self._notified.update(dict.fromkeys(due, now))
-        # Asynchronous commit: a lost NOTIFY costs one poll, a synced one holds the lock for a disk write.
         self._execute(
             connection,
-            "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, queue) FROM unnest(%s::text[]) AS queue",
+            _NOTIFY,
             [CHANNEL, due],
         )
 
-    def claim(
-        self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int
-    ) -> list[ClaimedRow]:
+    def claim(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
         """Promote what has come due, then claim."""
         self._execute(connection, _PROMOTE, [queue])
         cursor = self._execute(connection, _CLAIM, [queue, limit, str(owner), owner.node, owner.node])
@@ -164,10 +162,10 @@ class PostgreSQL:
         self,
         connection: BaseDatabaseWrapper,
         owner: Owner,
-        receipts: Sequence[tuple[int, int]],
+        receipts: Sequence[Receipt],
         *,
         unlock: bool,
-    ) -> set[int]:
+    ) -> set[Receipt]:
         """Delete what is still ours in one statement."""
         ids, fences = zip(*receipts, strict=True)
         statement = _ACKNOWLEDGE_AND_UNLOCK if unlock else _ACKNOWLEDGE
@@ -175,7 +173,7 @@ class PostgreSQL:
         return {(row_id, fence) for row_id, fence in cursor.fetchall()}
 
     def is_transient(self, error: Exception) -> bool:
-        """Serialization failures, deadlocks and lock time-outs."""
+        """Tell serialization failures, deadlocks and lock time-outs from the rest."""
         return getattr(error.__cause__, "sqlstate", None) in {"40001", "40P01", "55P03"}
 
     @staticmethod

@@ -53,9 +53,7 @@ class Settling:
 
     def _held(self, owner: Owner, receipts: Iterable[Receipt]) -> list[TaskRow]:
         wanted = set(receipts)
-        rows = self._tables.tasks(
-            id__in=[row_id for row_id, _ in wanted], owner=str(owner), state=TaskState.RUNNING
-        )
+        rows = self._tables.tasks(id__in=[row_id for row_id, _ in wanted], owner=str(owner), state=TaskState.RUNNING)
         return [row for row in rows.select_for_update() if (row.id, row.fence) in wanted]
 
 

@@ -45,7 +45,7 @@ RETURNING id, fence, attempt, crashes, task_id, task_rank, payload
 class SQLite:
     """The hot path on SQLite 3.35 or newer."""
 
-    first_pauses = ()
+    first_pauses: Sequence[float] = ()
     longest_pause = 5.0
 
     def prepare(self, connection: BaseDatabaseWrapper) -> None:
@@ -71,9 +71,7 @@ class SQLite:
     def announce(self, connection: BaseDatabaseWrapper, queues: Iterable[str]) -> None:
         """Do nothing: the commit itself is seen by the wake-up."""
 
-    def claim(
-        self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int
-    ) -> list[ClaimedRow]:
+    def claim(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
         """Look before taking the write lock, so that idle workers do not hold up those who enqueue."""
         with connection.cursor() as cursor:
             cursor.execute(_NEWS, [queue, queue])
@@ -88,13 +86,13 @@ class SQLite:
         self,
         connection: BaseDatabaseWrapper,
         owner: Owner,
-        receipts: Sequence[tuple[int, int]],
+        receipts: Sequence[Receipt],
         *,
         unlock: bool,
-    ) -> set[int]:
+    ) -> set[Receipt]:
         """Delete what is still ours under the write lock."""
         return delete_acknowledged(connection, owner, receipts, lock="", unlock=unlock)
 
     def is_transient(self, error: Exception) -> bool:
-        """Nothing: a lock that outlasts the busy time-out will not be free a moment later."""
+        """Return False: a lock that outlasts the busy time-out will not be free a moment later."""
         return False

@@ -32,6 +32,4 @@ def vendor_of(using: str) -> Vendor:
 
             return Vendor(MySQL(), Polling())
         case other:
-            raise ConfigError(
-                f"The database backend runs on PostgreSQL, MariaDB, MySQL and SQLite, not on {other}."
-            )
+            raise ConfigError(f"The database backend runs on PostgreSQL, MariaDB, MySQL and SQLite, not on {other}.")

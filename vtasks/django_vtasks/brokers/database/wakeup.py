@@ -65,7 +65,8 @@ class DataVersion:
         """Look at the version until it changes."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while self._version() == self._seen[queue] and (left := deadline - loop.time()) > 0:
+        # The change happens in another process, which can set no Event here.
+        while self._version() == self._seen[queue] and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(DATA_VERSION_EVERY, left))
 
     def close(self) -> None:
@@ -136,7 +137,7 @@ class Listener:
         except asyncio.CancelledError:
             opening.add_done_callback(_close_late)
             raise
-        except Exception:  # noqa: BLE001 - whatever the driver raises, polling goes on
+        except Exception:
             if not self._failed:
                 logger.warning("Cannot LISTEN on database %s; polling instead", self._alias, exc_info=True)
             self._failed = True

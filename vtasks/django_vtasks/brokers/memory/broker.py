@@ -155,9 +155,7 @@ class MemoryBroker:
         with self._mutex:
             now = self._clock()
             self._nodes = {node: expires for node, expires in self._nodes.items() if expires > now}
-            return self._rescue(
-                self._running.end_all(lambda _, holder: holder.node not in self._nodes), cause
-            )
+            return self._rescue(self._running.end_all(lambda _, holder: holder.node not in self._nodes), cause)
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds that its lease still has."""

@@ -1,7 +1,8 @@
 """The tables of the database backend, and what each database needs on top."""
 
-from django.db import migrations, models
+from typing import Any
 
+from django.db import migrations, models
 
 PARTIAL_INDEXES = [
     "CREATE INDEX vtasks_task_waiting ON vtasks_task (queue, task_rank, id) WHERE state = 0",
@@ -15,13 +16,17 @@ TUNING = {
     "sqlite": PARTIAL_INDEXES,
     "postgresql": [
         *PARTIAL_INDEXES,
-        "ALTER TABLE vtasks_task SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01,"
-        " autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)",
+        (
+            "ALTER TABLE vtasks_task SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01,"
+            " autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)"
+        ),
     ],
     "mysql": [
-        "ALTER TABLE vtasks_task"
-        " MODIFY queue varchar(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,"
-        " MODIFY owner varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL",
+        (
+            "ALTER TABLE vtasks_task"
+            " MODIFY queue varchar(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,"
+            " MODIFY owner varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL"
+        ),
         "CREATE INDEX vtasks_task_waiting ON vtasks_task (queue, state, task_rank, id)",
         "CREATE INDEX vtasks_task_delayed ON vtasks_task (queue, state, due)",
         "CREATE INDEX vtasks_task_running ON vtasks_task (owner)",
@@ -29,13 +34,13 @@ TUNING = {
 }
 
 
-def tune(apps, schema_editor):
+def tune(apps: Any, schema_editor: Any) -> None:
     """Set up what Django's migrations cannot say."""
     for statement in TUNING.get(schema_editor.connection.vendor, ()):
         schema_editor.execute(statement)
 
 
-def untune(apps, schema_editor):
+def untune(apps: Any, schema_editor: Any) -> None:
     """Nothing to undo: the tables go."""
 
 
@@ -111,9 +116,7 @@ class Migration(migrations.Migration):
                 ("queue", models.CharField(max_length=100)),
                 (
                     "state",
-                    models.SmallIntegerField(
-                        choices=[(0, "waiting"), (1, "running"), (2, "delayed")], default=0
-                    ),
+                    models.SmallIntegerField(choices=[(0, "waiting"), (1, "running"), (2, "delayed")], default=0),
                 ),
                 ("rank", models.SmallIntegerField(db_column="task_rank", default=0)),
                 ("due", models.BigIntegerField(null=True)),

@@ -33,9 +33,7 @@ class Command(BaseCommand):
             metavar="Q",
             help="take this queue's tasks only; may be repeated",
         )
-        parser.add_argument(
-            "--concurrency", type=int, metavar="N", help="tasks of a queue that run at a time"
-        )
+        parser.add_argument("--concurrency", type=int, metavar="N", help="tasks of a queue that run at a time")
         parser.add_argument("--backend", metavar="ALIAS", help="the key in TASKS (default: VTASKS_BACKEND)")
         parser.add_argument("--id", metavar="ID", help="a name for this worker in logs and tables")
         parser.add_argument("--burst", action="store_true", help="exit when no task is left to run")
@@ -53,9 +51,7 @@ class Command(BaseCommand):
             )
         except (ConfigError, InvalidTaskBackend) as error:
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
-        self.stdout.write(
-            f"django-vtasks {version('django-vtasks')} · {plan.backend} · {', '.join(plan.queues)}"
-        )
+        self.stdout.write(f"django-vtasks {version('django-vtasks')} · {plan.backend} · {', '.join(plan.queues)}")
         setproctitle(f"vtasks: {','.join(plan.queues)}")
         if not _run(plan):
             # A thread still runs a task that was given back: the interpreter would wait for it for ever.
