@@ -160,6 +160,14 @@ class Observer:
         _log(run)
 
     @staticmethod
+    def rejected(claim: Claim, failure: TaskFailure) -> None:
+        """Report a claim that could not be run at all."""
+        envelope = claim.envelope
+        logger.warning(
+            "Task %s cannot run: %s id=%s queue=%s", envelope.task or "?", failure.message, envelope.id, envelope.queue
+        )
+
+    @staticmethod
     def start_needs_loop() -> bool:
         """Tell whether the start of an async task must be awaited, because the project has receivers."""
         return _someone_listens(task_started, log_task_started)

@@ -114,8 +114,17 @@ class Worker:
             await self._stopping.wait()
 
     async def _until_drained(self, actors: list[QueueWorker]) -> None:
-        # Idleness is a condition over all actors, not an event of one.
-        while not self._stopping.is_set() and not all(actor.idle for actor in actors):  # noqa: ASYNC110
+        """Return when all actors were idle, and then each found nothing twice more.
+
+        Once does not tell: that claim may have been under way before the last task enqueued another.
+        """
+        quiet_at: list[int] = []
+        while not self._stopping.is_set():
+            rounds = [actor.idle_rounds for actor in actors]
+            if quiet_at and all(now >= then + 2 for now, then in zip(rounds, quiet_at, strict=True)):
+                return
+            if not quiet_at or any(now < then for now, then in zip(rounds, quiet_at, strict=True)):
+                quiet_at = rounds if all(rounds) else []
             await asyncio.sleep(BURST_LOOK_EVERY)
 
     async def _drain(self, actors: list[QueueWorker]) -> bool:

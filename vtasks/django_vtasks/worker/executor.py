@@ -51,13 +51,12 @@ class Executor:
     def start(self, claim: Claim) -> None:
         """Start a claim; an ``async def`` task that does not wait has ended when this returns."""
         if claim.problem is not None:
-            failure = TaskFailure("django_vtasks.errors.PayloadError", claim.problem)
-            self._ended(claim, Failed(failure), None)
+            self._reject(claim, TaskFailure("django_vtasks.errors.PayloadError", claim.problem))
             return
         try:
             task = self._registry.find(claim.envelope.task)
         except Exception as error:  # noqa: BLE001 - whatever a module does on attribute access
-            self._ended(claim, Failed(failure_of(error)), None)
+            self._reject(claim, failure_of(error))
             return
         if iscoroutinefunction(task.func):
             self._start_async(task, claim)
@@ -74,6 +73,10 @@ class Executor:
         """Let the lanes' threads end."""
         self._threads.close()
         self._orm.close()
+
+    def _reject(self, claim: Claim, failure: TaskFailure) -> None:
+        self._observer.rejected(claim, failure)
+        self._ended(claim, Failed(failure), None)
 
     # Sync ----------------------------------------------------------------------------------------------------
 

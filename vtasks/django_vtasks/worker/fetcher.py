@@ -10,6 +10,10 @@ from django_vtasks.worker.slots import Slots
 
 WAIT = 30.0
 """Seconds that one idle claim waits for work."""
+EMPTY_PAUSE = 0.02
+"""Seconds between two empty claims of a burst."""
+PATIENCE = 1.0
+"""Seconds that a claim may wait here for a slot, while another actor may be idle."""
 RECONCILE_EVERY = 15.0
 """Seconds between two looks at whether the store books more on this owner than it holds."""
 
@@ -17,8 +21,8 @@ RECONCILE_EVERY = 15.0
 class Fetcher:
     """Keep an actor supplied: claim up to the room there is, start what may run, keep the rest at hand.
 
-    ``start`` runs a claim, ``unsettled`` returns those that have ended but are not settled. ``idle`` tells that the
-    last claim came back empty.
+    ``start`` runs a claim, ``give_back`` returns claims to the store, ``unsettled`` tells which have ended but are not
+    settled. ``empty_claims`` counts how often in a row nothing was there.
     """
 
     def __init__(
@@ -29,6 +33,7 @@ class Fetcher:
         slots: Slots,
         unsettled: Callable[[], Iterable[Claim]],
         start: Callable[[Claim], None],
+        give_back: Callable[[list[Claim]], None],
         *,
         wait: float = WAIT,
     ) -> None:
@@ -38,13 +43,15 @@ class Fetcher:
         self._slots = slots
         self._unsettled = unsettled
         self._start = start
+        self._give_back = give_back
         self._wait = wait
         self._ready: deque[Claim] = deque()
         self._running: dict[int, Claim] = {}
         self._pumping = False
         self._outage = Outage(f"claim tasks of queue {queue}")
         self._reconcile_at = 0.0
-        self.idle = False
+        self._shedding: asyncio.TimerHandle | None = None
+        self.empty_claims = 0
 
     async def run(self) -> None:
         """Claim until cancelled."""
@@ -59,12 +66,12 @@ class Fetcher:
                 await asyncio.sleep(self._outage.failed(error))
                 continue
             self._outage.over()
-            self.idle = not claims
+            self.empty_claims = 0 if claims else self.empty_claims + 1
             self._slots.take(len(claims))
             self._ready.extend(claims)
             self._pump_soon()
             if not claims and not self._wait:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(EMPTY_PAUSE)
 
     def ended(self, claim: Claim) -> None:
         """Note that a started claim has ended; the next one at hand may start."""
@@ -72,11 +79,11 @@ class Fetcher:
         if self._ready:
             self._pump_soon()
 
-    def give_up(self) -> list[Claim]:
-        """Return the claims at hand that have not started; they are the caller's now."""
+    def give_up(self) -> None:
+        """Give back the claims at hand that have not started."""
         unstarted = list(self._ready)
         self._ready.clear()
-        return unstarted
+        self._give_back(unstarted)
 
     @property
     def running(self) -> list[Claim]:
@@ -95,6 +102,16 @@ class Fetcher:
             claim = self._ready.popleft()
             self._running[id(claim)] = claim
             self._start(claim)
+        if self._ready and self._shedding is None:
+            oldest = self._ready[0]
+            self._shedding = asyncio.get_running_loop().call_later(PATIENCE, self._shed, oldest)
+
+    def _shed(self, oldest: Claim) -> None:
+        """Give back what waits behind tasks that turned out to be long."""
+        self._shedding = None
+        if self._ready and self._ready[0] is oldest:
+            self._slots.slow_down()
+            self.give_up()
 
     async def _reconcile(self) -> None:
         """Give back what the store books on this owner although it never arrived here."""

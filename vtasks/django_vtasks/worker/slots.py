@@ -4,6 +4,8 @@ import asyncio
 
 LOOK_AHEAD = 0.05
 """Seconds of work that may be claimed ahead of a free slot."""
+LONG = 1.0
+"""Seconds that a task is held to take until some have shown how long they do."""
 _SMOOTHING = 0.2
 
 
@@ -13,7 +15,7 @@ class Slots:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
-        self._seconds = LOOK_AHEAD
+        self._seconds = LONG
         self._changed = asyncio.Event()
 
     @property
@@ -31,6 +33,10 @@ class Slots:
         if seconds is not None:
             self._seconds += _SMOOTHING * (seconds - self._seconds)
         self._changed.set()
+
+    def slow_down(self) -> None:
+        """Claim nothing ahead until tasks have shown again that they are short."""
+        self._seconds = max(self._seconds, LONG)
 
     async def wait_for_room(self) -> int:
         """Return the room as soon as there is some."""

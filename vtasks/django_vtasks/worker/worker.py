@@ -45,15 +45,16 @@ class QueueWorker:
         self._fetcher = Fetcher(
             recipe.broker, recipe.owner, recipe.queue, self._slots, lambda: self._completer.backlog,
             self._executor.start,
+            self._give_back,
             wait=recipe.wait,
         )  # fmt: skip
         self._duties: list[asyncio.Task[None]] = []
         self._abandoned = False
 
     @property
-    def idle(self) -> bool:
-        """Tell whether nothing was there to claim, nothing runs, and all is settled."""
-        return self._fetcher.idle and not self._slots.held and not self._completer.backlog
+    def idle_rounds(self) -> int:
+        """Return how often in a row there was nothing to claim; 0 while a task runs or is not settled."""
+        return 0 if self._slots.held or self._completer.backlog else self._fetcher.empty_claims
 
     def start(self) -> None:
         """Begin to claim."""
@@ -65,11 +66,13 @@ class QueueWorker:
         What has not finished by then is cancelled or, on a thread, left behind, and given back. Return whether
         all that ran has ended.
         """
+        if not self._duties:
+            return True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         fetching, completing = self._duties
         await _end(fetching)
-        self._give_back(self._fetcher.give_up())
+        self._fetcher.give_up()
         finished = await _within(self._slots.wait_until_empty(), timeout - LAST_WORDS)
         if not finished:
             finished = await self._interrupt()

@@ -26,7 +26,7 @@ from django_vtasks.brokers.base import (
 from django_vtasks.brokers.database.census import Census
 from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow, Receipt, write_transaction
 from django_vtasks.brokers.database.failures import FailedList
-from django_vtasks.brokers.database.gateway import Gateway
+from django_vtasks.brokers.database.gateway import DEADLINE, Gateway
 from django_vtasks.brokers.database.leases import Leases
 from django_vtasks.brokers.database.settling import Settling
 from django_vtasks.brokers.database.tables import Tables
@@ -45,16 +45,17 @@ ATTEMPTS = 5
 class DatabaseBroker:
     """Tasks in the tables of ``django_vtasks.db``, reached through the alias ``using``.
 
-    Cheap to make; what is expensive (thread, connections) opens with the first claim.
+    Cheap to make; what is expensive (thread, connections) opens with the first claim. ``deadline`` is how many
+    seconds a call of an actor may take.
     """
 
-    def __init__(self, using: str, *, failed_cap: int = 1000) -> None:
+    def __init__(self, using: str, *, failed_cap: int = 1000, deadline: float = DEADLINE) -> None:
         vendor = vendor_of(using)
         self.capabilities = Capabilities(unique=True, throttle=True, transactional=True)
         self._using = using
         self._dialect: Dialect = vendor.dialect
         self._wakeup = vendor.wakeup
-        self._gateway = Gateway(using, self._dialect.prepare)
+        self._gateway = Gateway(using, self._dialect.prepare, deadline=deadline)
         tables = Tables(using, self._dialect)
         self._failed = FailedList(tables, failed_cap)
         self._settling = Settling(tables, self._failed)
