@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -58,7 +59,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - whatever a module does on attribute access
             self._reject(claim, failure_of(error))
             return
-        if iscoroutinefunction(task.func):
+        if _is_async(task.func):
             self._start_async(task, claim)
         else:
             self._start_sync(task, claim)
@@ -173,6 +174,10 @@ class Executor:
 
 
 _NOTHING = ExitStack()
+
+
+# Asking a function takes longer than running a task that does nothing.
+_is_async = lru_cache(maxsize=1024)(iscoroutinefunction)
 
 
 def _outcome(run: Run) -> Outcome:

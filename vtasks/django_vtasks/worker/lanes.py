@@ -5,9 +5,8 @@ import contextvars
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from queue import SimpleQueue
 
 from asgiref.sync import ThreadSensitiveContext
@@ -128,16 +127,9 @@ class OrmLanes:
         self._idle: list[_Lane] = []
         self._all: list[_Lane] = []
 
-    @asynccontextmanager
-    async def lane(self) -> AsyncIterator[None]:
+    def lane(self) -> "_Visit":
         """Give the running task a thread of its own for thread-sensitive calls; it starts with the first."""
-        lane = self._idle.pop() if self._idle else self._new()
-        try:
-            async with ThreadSensitiveContext(executor=lane):
-                yield
-        finally:
-            lane.tidy()
-            self._idle.append(lane)
+        return _Visit(self._idle.pop() if self._idle else self._new(), self._idle)
 
     def close(self) -> None:
         """Close the lanes' connections and let their threads end."""
@@ -147,6 +139,20 @@ class OrmLanes:
     def _new(self) -> "_Lane":
         self._all.append(_Lane())
         return self._all[-1]
+
+
+class _Visit(ThreadSensitiveContext):
+    """One task's stay in a lane."""
+
+    def __init__(self, lane: "_Lane", idle: "list[_Lane]") -> None:
+        super().__init__(executor=lane)
+        self._lane = lane
+        self._idle = idle
+
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__(*error)  # type: ignore[no-untyped-call]
+        self._lane.tidy()
+        self._idle.append(self._lane)
 
 
 class _Lane(ThreadPoolExecutor):
