@@ -17,8 +17,21 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "django_vtasks",
     "django_vtasks.db",
+    "tests.workapp",
 ]
-TASKS = {"default": {"BACKEND": "django_vtasks.backends.db.DatabaseTaskBackend"}}
+
+# What a test tells the workers that it starts: where the tasks are, and how patient its database connections are.
+TASKS_DATABASE = os.environ.get("TEST_TASKS_DATABASE")
+CONN_MAX_AGE = int(os.environ.get("TEST_CONN_MAX_AGE", "0"))
+SQLITE_TIMEOUT = float(os.environ.get("TEST_SQLITE_TIMEOUT", "5"))
+
+TASKS = {
+    "default": {
+        "BACKEND": "django_vtasks.backends.db.DatabaseTaskBackend",
+        "OPTIONS": {"DATABASE": TASKS_DATABASE} if TASKS_DATABASE else {},
+    },
+    "immediate": {"BACKEND": "django_vtasks.backends.immediate.ImmediateBackend"},
+}
 
 # TEST NAME equals NAME: a program that a test starts finds the databases that the test uses.
 DATABASES: dict[str, dict[str, Any]] = {
@@ -28,7 +41,7 @@ DATABASES: dict[str, dict[str, Any]] = {
         "TEST": {"NAME": RUN_DIRECTORY / f"{NAME}.sqlite3"},
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
-            "timeout": 5,
+            "timeout": SQLITE_TIMEOUT,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         },
     },
@@ -51,3 +64,5 @@ if (mariadb := os.environ.get("TEST_MARIADB_SOCKET")) and importlib.util.find_sp
         "TEST": {"NAME": NAME},
         "OPTIONS": {"charset": "utf8mb4"},
     }
+for database in DATABASES.values():
+    database["CONN_MAX_AGE"] = CONN_MAX_AGE

@@ -11,11 +11,9 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.core.management import call_command
 
-from tour.processes import InUse, fresh
+from tour.processes import SIGNALS, InUse, fresh
 from tour.show import show
 from tour.site import serve
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
@@ -29,9 +27,9 @@ def main() -> int:
     for number in SIGNALS:
         signal.signal(number, _unwind)
     try:
-        with fresh(settings.VAR) as lock:
+        with fresh(settings.VAR) as processes:
             call_command("migrate", verbosity=0)
-            return serve(lock) if options.serve else show(lock, options.deadline)
+            return serve(processes) if options.serve else show(processes, options.deadline)
     except InUse as error:
         print(error, file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ MANAGE = Path(__file__).parents[1] / "manage.py"
 LINES = 15
 """How much of a log is worth showing."""
 LOOK_EVERY = 0.1
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_WITHIN = 40.0
 """Seconds; the worker gives its tasks 25 before it hands them back."""
 
@@ -24,8 +25,8 @@ class InUse(Exception):
 
 
 @contextlib.contextmanager
-def fresh(directory: Path) -> Iterator[IO[str]]:
-    """Empty a directory of what demos left in it, and keep other demos out; yield the lock."""
+def fresh(directory: Path) -> Iterator["Processes"]:
+    """Empty a directory of what demos left in it, and keep other demos out; yield who starts processes there."""
     with (directory / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,11 +40,49 @@ def fresh(directory: Path) -> Iterator[IO[str]]:
             path.unlink()
         for name in ("mail", "reports"):
             shutil.rmtree(directory / name, ignore_errors=True)
-        yield lock
+        processes = Processes(lock)
+        try:
+            yield processes
+        finally:
+            processes.stop()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put signals off until the end of the block."""
+    pending: list[int] = []
+    handlers = {number: signal.signal(number, lambda *args: pending.append(args[0])) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if pending:
+            signal.raise_signal(pending[0])
+
+
+class Processes:
+    """Starts processes, and knows them all, so that none is left behind."""
+
+    def __init__(self, lock: IO[str]) -> None:
+        self._lock = lock
+        self._started: list[Command] = []
+
+    def start(self, log: Path, *arguments: str) -> "Command":
+        """Start a manage.py command whose output goes to a log file."""
+        with undisturbed():
+            command = Command(self._lock, log, *arguments)
+            self._started.append(command)
+        return command
+
+    def stop(self) -> None:
+        """Stop those that still run."""
+        for command in self._started:
+            command.stop()
 
 
 class Command:
-    """A manage.py command in a process of its own, which writes to a log file."""
+    """A manage.py command in a process of its own."""
 
     def __init__(self, lock: IO[str], log: Path, *arguments: str) -> None:
         self.log = log

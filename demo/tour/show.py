@@ -2,27 +2,24 @@
 
 import sys
 import time
-from typing import IO
 
 from django.conf import settings
 
 from library import programme
 from library.programme import Programme
 from tour import progress, summary, verdict
-from tour.processes import LOOK_EVERY, Command
+from tour.processes import LOOK_EVERY, Command, Processes
 
 READERS = 60
 
 
-def show(lock: IO[str], deadline: float) -> int:
+def show(processes: Processes, deadline: float) -> int:
     """Enqueue, watch, stop the worker, and report; return the exit code."""
     print(f"A reading room on SQLite, in {summary.shown(settings.VAR)}")
-    worker = start_worker(lock)
-    try:
-        done = enqueue()
-        in_time = _watch(done, worker, deadline)
-    finally:
-        exit_code = worker.stop()
+    worker = start_worker(processes)
+    done = enqueue()
+    in_time = _watch(done, worker, deadline)
+    exit_code = worker.stop()
     if in_time:
         print(f"SIGTERM: the worker has stopped with exit code {exit_code}")
     print(f"\n{summary.of(done)}")
@@ -32,9 +29,9 @@ def show(lock: IO[str], deadline: float) -> int:
     return 0 if in_time and right and not exit_code else 1
 
 
-def start_worker(lock: IO[str]) -> Command:
+def start_worker(processes: Processes) -> Command:
     """Start runworker."""
-    worker = Command(lock, settings.VAR / "worker.log", "runworker")
+    worker = processes.start(settings.VAR / "worker.log", "runworker")
     print(f"Worker: process {worker.pid}, queues {' and '.join(settings.VTASKS_QUEUES)}")
     return worker
 

@@ -4,34 +4,31 @@ import contextlib
 import signal
 import socket
 import time
-from typing import IO
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from library.backend import backend
-from tour.processes import LOOK_EVERY, Command
+from tour.processes import LOOK_EVERY, Command, Processes
 from tour.show import enqueue, start_worker
 
 LOGIN = "demo"
 WEB_PORT = 8000
 
 
-def serve(lock: IO[str]) -> int:
+def serve(processes: Processes) -> int:
     """Keep the worker and the web server running until a signal; return 0 when both ended as they should."""
     get_user_model().objects.create_superuser(LOGIN, password=LOGIN)
     port = _free_port()
-    worker = start_worker(lock)
-    web = Command(lock, settings.VAR / "web.log", "runserver", "--noreload", f"127.0.0.1:{port}")
-    try:
-        enqueue()
-        if _are_ready(worker, web, port):
-            print(f"\nPage   http://127.0.0.1:{port}/")
-            print(f"Admin  http://127.0.0.1:{port}/admin/  login {LOGIN}, password {LOGIN}")
-            print("Ctrl-C ends the worker and the web server.")
-        as_asked = _stand_by(worker, web)
-    finally:
-        exit_codes = [worker.stop(), web.stop()]
+    worker = start_worker(processes)
+    web = processes.start(settings.VAR / "web.log", "runserver", "--noreload", f"127.0.0.1:{port}")
+    enqueue()
+    if _are_ready(worker, web, port):
+        print(f"\nPage   http://127.0.0.1:{port}/")
+        print(f"Admin  http://127.0.0.1:{port}/admin/  login {LOGIN}, password {LOGIN}")
+        print("Ctrl-C ends the worker and the web server.")
+    as_asked = _stand_by(worker, web)
+    exit_codes = [worker.stop(), web.stop()]
     # runserver has no handler for SIGTERM.
     return 0 if as_asked and exit_codes in ([0, 0], [0, -signal.SIGTERM]) else 1
 

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from library import programme
 from library.backend import backend
@@ -21,11 +22,16 @@ def of(done: Programme) -> str:
 
 
 def _table() -> Lines:
-    done = Counter(path.rpartition(".")[2] for path in Run.objects.filter(failure="").values_list("task", flat=True))
-    failed = Counter(path.rpartition(".")[2] for path in Run.objects.exclude(failure="").values_list("task", flat=True))
-    rows = [(name, done[name], failed[name]) for name in sorted(done | failed)]
-    rows.append(("all together", done.total(), failed.total()))
-    return [f"  {'task':<20}{'done':>7}{'failed':>9}", *(f"  {name:<20}{d:>7}{f or '':>9}" for name, d, f in rows)]
+    done = _by_name(Run.objects.filter(failure=""))
+    failed = _by_name(Run.objects.exclude(failure=""))
+    rows: list[tuple[str, object, object]] = [("task", "done", "failed")]
+    rows += [(name, done[name], failed[name] or "") for name in sorted(done | failed)]
+    rows += [("all together", done.total(), failed.total())]
+    return [f"  {name:<16}{done:>7}{failed:>9}".rstrip() for name, done, failed in rows]
+
+
+def _by_name(runs: QuerySet[Run]) -> Counter[str]:
+    return Counter(run.name for run in runs)
 
 
 def _failures() -> Lines:

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.broker", "tests.contract.database", "tests.contract.model")
+pytest.register_assert_rewrite("tests.contract.behaviours", "tests.contract.database", "tests.contract.steps")

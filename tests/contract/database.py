@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import pytest
 from django.db import transaction
+
 from django_vtasks.brokers.base import Depth
 from django_vtasks.brokers.database import DatabaseBroker
 from django_vtasks.db.models import LockRow, NodeRow, TaskRow, TaskState
-
-from tests.contract.broker import AT_ONCE, BrokerContract
+from tests.contract.broker import BrokerContract
 from tests.contract.given import a_task, key, mutex, tasks, throttle
+from tests.contract.steps import AT_ONCE, idle_claim
 from tests.contract.threads import aside, closing, elsewhere
 
 LONG_AGO = 1
@@ -130,7 +131,7 @@ class DatabaseContract(BrokerContract):
         assert broker.depth("mail") == Depth(waiting=1, delayed=0, running=0)
 
     async def test_an_idle_claim_wakes_when_the_transaction_of_a_push_commits(self, broker, second_broker):
-        idle = await self.idle_claim(broker)
+        idle = await idle_claim(broker)
 
         def push():
             with self.atomic():

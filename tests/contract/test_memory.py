@@ -4,10 +4,12 @@ import time
 from dataclasses import replace
 
 import pytest
+
+from django_vtasks.brokers.base import Depth
 from django_vtasks.brokers.memory import MemoryBroker
 from django_vtasks.brokers.memory.stored import StoredTask
-
 from tests.contract.broker import BrokerContract
+from tests.contract.given import A_LEASE, ALICE, a_task, throttle
 
 
 class MemoryBackdoor:
@@ -52,3 +54,21 @@ class TestMemory(BrokerContract):
     @pytest.fixture
     def backdoor(self, failed_cap):
         return MemoryBackdoor(failed_cap)
+
+    async def test_time_is_what_the_clock_says(self):
+        now = 1000.0
+        broker = MemoryBroker(clock=lambda: now)
+        broker.renew(ALICE.node, A_LEASE)
+        broker.push([a_task(run_after=1060.0), a_task(unique=throttle(ttl=60.0))])
+        assert broker.depth("mail") == Depth(waiting=1, delayed=1, running=0)
+
+        now = 1060.0
+
+        assert broker.push([a_task(unique=throttle())]) == [True]
+        assert len(await broker.claim(ALICE, "mail", 9)) == 3
+        assert broker.nodes() == {ALICE.node: 0.0}
+
+    async def test_an_idle_claim_leaves_no_bell_behind(self, broker):
+        await broker.claim(ALICE, "mail", 1, wait=0.01)
+
+        assert not broker._queues["mail"].bells

@@ -18,13 +18,13 @@ def closing[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 async def aside[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a blocking function beside the event loop."""
-    return await asyncio.to_thread(closing, function, *args, **kwargs)
+    return await asyncio.to_thread(lambda: closing(function, *args, **kwargs))
 
 
 def elsewhere[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function on a thread, and so on a connection, of its own."""
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(closing, function, *args, **kwargs).result(60)
+        return pool.submit(lambda: closing(function, *args, **kwargs)).result(60)
 
 
 def at_once[T](function: Callable[[int], T], times: int) -> list[T]:

@@ -4,8 +4,8 @@ import random
 import sys
 
 import msgspec
-from django_vtasks import wire
 
+from django_vtasks import wire
 from tests.contract.given import a_task
 
 if sys.version_info >= (3, 14):

@@ -6,13 +6,13 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from django_vtasks import wire
-from django_vtasks.envelope import Envelope, Unique
-from django_vtasks.errors import PayloadError, PayloadTooLarge
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from django_vtasks import wire
+from django_vtasks.envelope import Envelope, Unique
+from django_vtasks.errors import PayloadError, PayloadTooLarge
 from tests.contract.given import a_task, mutex, throttle
 from tests.contract.unreadable import UNREADABLE
 
@@ -78,12 +78,13 @@ def test_only_large_payloads_are_compressed():
 
 
 def test_a_payload_of_the_largest_size_survives():
-    room = wire.MAX_BYTES - len(msgspec.json.encode(a_task("")))
-    largest = a_task("x" * room)
+    envelope = a_task("")
+    room = wire.MAX_BYTES - len(msgspec.json.encode(envelope))
+    largest = replace(envelope, args=["x" * room])
 
     assert wire.decode(wire.encode(largest)) == largest
     with pytest.raises(PayloadTooLarge, match=r"demo\.tasks\.send.*at most 16,777,216"):
-        wire.encode(a_task("x" * (room + 1)))
+        wire.encode(replace(envelope, args=["x" * (room + 1)]))
 
 
 def test_what_no_field_needs_takes_no_space():

@@ -53,22 +53,26 @@ def plan(
     """Return the plan for what the command line asks; raise ConfigError naming what cannot be done."""
     config = conf.current()
     alias = backend or config.backend
-    consumable = sorted(backend_with_broker(alias).queues | config.queues.keys() - config.batch_queues.keys())
-    for queue in queues:
-        if queue in config.batch_queues:
-            raise ConfigError(f"Queue {queue!r} is a batch queue; this version runs batches in tests only.")
-        if queue not in consumable:
-            raise ConfigError(f"Queue {queue!r} is in no setting.{conf.nearest(queue, consumable)}")
     if concurrency is not None and concurrency < 1:
         raise ConfigError(f"--concurrency must be at least 1, not {concurrency}.")
-    wanted = tuple(queues) or tuple(queue for queue in consumable if queue not in config.batch_queues)
     return Plan(
         backend=alias,
-        queues=wanted,
+        queues=_queues(backend_with_broker(alias).queues, config, queues),
         concurrency=concurrency,
         node=_node(worker_id or config.worker_id),
         burst=burst,
     )
+
+
+def _queues(valid: Collection[str], config: conf.Config, asked: Collection[str]) -> Sequence[str]:
+    """Return the queues to work on: those asked for, else all; ``valid`` is empty when any name is."""
+    known = sorted({*valid, *config.queues} - config.batch_queues.keys())
+    for queue in asked:
+        if queue in config.batch_queues:
+            raise ConfigError(f"Queue {queue!r} is a batch queue; this version runs batches in tests only.")
+        if valid and queue not in known:
+            raise ConfigError(f"Queue {queue!r} is not in VTASKS_QUEUES.{conf.nearest(queue, known)}")
+    return list(dict.fromkeys(asked)) or known
 
 
 class Worker:
