@@ -100,7 +100,7 @@ class Run:
         """Return Django's view of the run; made only when somebody asks, since few do."""
         if self._result is None:
             self._result = results.build(
-                self.task,
+                results.as_enqueued(self.task, self.claim.envelope),
                 self.claim.envelope,
                 self.task.backend,
                 status=TaskResultStatus.RUNNING,

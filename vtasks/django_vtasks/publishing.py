@@ -75,8 +75,11 @@ class Publisher:
 def envelope_of(call: Call, *, max_rescues: int) -> Envelope:
     """Return the envelope of a call; raise TypeError for arguments that are not JSON."""
     task, path = call.task, call.task.module_path
-    args = [plain(value) for value in call.args]
-    kwargs = {name: plain(value) for name, value in call.kwargs.items()}
+    try:
+        args = [plain(value) for value in call.args]
+        kwargs = {name: plain(value) for name, value in call.kwargs.items()}
+    except RecursionError as error:
+        raise TypeError(f"The arguments of {path} are nested too deeply for JSON.") from error
     return Envelope(
         id=f"{_ids.getrandbits(128):032x}",
         task=path,

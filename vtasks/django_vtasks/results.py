@@ -1,5 +1,6 @@
 """Envelope → Django's TaskResult, in one place."""
 
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -25,6 +26,22 @@ UNKNOWN_WORKER = "unknown"
 """Stands for the workers of earlier attempts, which no store remembers."""
 
 _set = object.__setattr__
+
+
+def as_enqueued(task: AnyTask, envelope: Envelope) -> AnyTask:
+    """Return a registered task with the options that using() gave it before the enqueue."""
+    options = {
+        "priority": envelope.priority,
+        "queue_name": envelope.queue,
+        "run_after": None if envelope.run_after is None else moment(envelope.run_after),
+    }
+    if all(getattr(task, name) == value for name, value in options.items()):
+        return task
+    # Past the constructor: what was valid where it was enqueued is not for the worker's settings to judge.
+    twin: AnyTask = object.__new__(type(task))
+    for field in fields(task):
+        _set(twin, field.name, options.get(field.name, getattr(task, field.name)))
+    return twin
 
 
 def build(

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from math import inf
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, Self, overload
 
-from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, Task
+from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, Task, TaskContext
 from django.tasks.base import DEFAULT_TASK_PRIORITY
 from django.tasks.exceptions import InvalidTask
 from django.utils import timezone
 from django.utils.module_loading import import_string
+
+# Like Task, generic for type checkers only; a type alias is not evaluated at run time.
+type _Context = TaskContext[..., Any]
 
 if TYPE_CHECKING:
     _Task = Task
@@ -112,12 +115,24 @@ def task[**P, R](
     priority: int = ...,
     queue_name: str = ...,
     backend: str = ...,
-    takes_context: bool = ...,
+    takes_context: Literal[False] = False,
     unique: bool = ...,
     unique_key: str | None = ...,
     ttl: float | None = ...,
     remove_unique_on_complete: bool = ...,
 ) -> Callable[[Callable[P, R]], VTask[P, R]]: ...
+@overload
+def task[**P, R](
+    *,
+    priority: int = ...,
+    queue_name: str = ...,
+    backend: str = ...,
+    takes_context: Literal[True],
+    unique: bool = ...,
+    unique_key: str | None = ...,
+    ttl: float | None = ...,
+    remove_unique_on_complete: bool = ...,
+) -> Callable[[Callable[Concatenate[_Context, P], R]], VTask[P, R]]: ...
 def task(
     function: Callable[..., Any] | None = None,
     /,

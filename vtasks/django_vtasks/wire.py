@@ -28,7 +28,7 @@ def encode(envelope: Envelope) -> bytes:
     """Return the payload of an envelope; raise PayloadTooLarge, or TypeError for what JSON cannot say."""
     try:
         body = _encoder.encode(envelope)
-    except (UnicodeEncodeError, OverflowError) as error:
+    except (ValueError, RecursionError) as error:  # lone surrogates, integers of thousands of digits, deep nesting
         raise TypeError(f"The arguments of {envelope.task} are not valid JSON: {error}") from error
     if len(body) <= COMPRESS_ABOVE:
         return body

@@ -111,7 +111,7 @@ class Capabilities:
 
 
 class Broker(Protocol):
-    """A store of tasks; bulk is the primitive, and every method is safe to repeat.
+    """A store of tasks; bulk is the primitive, and every method but push() is safe to repeat.
 
     Producers and operators call the synchronous half on their own thread; an actor awaits the other half on
     its loop. A call that gets no answer raises BrokerUnavailable within the store's deadline, or the store's

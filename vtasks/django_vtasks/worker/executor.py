@@ -115,26 +115,29 @@ class Executor:
 
     async def _run_async(self, run: Run) -> None:
         begun = time.monotonic()
-        value = None
+        # Receivers run in the task's lane too: with its connection, and one task's beside another's.
+        async with self._orm.lane():
+            outcome = await self._outcome_of_async(run)
+        self._ended(run.claim, outcome, None if outcome is CANCELLED else time.monotonic() - begun)
+
+    async def _outcome_of_async(self, run: Run) -> Outcome:
         observer = self._observer
         try:
             if observer.start_needs_loop():
                 await observer.astarted(run)
             else:
                 observer.started(run)
-            async with self._orm.lane():
-                value = plain(await self._call_async(run))
+            value = plain(await self._call_async(run))
         except BaseException as error:  # noqa: BLE001 - the border to user code
             if self._cancelling and isinstance(error, asyncio.CancelledError):
-                self._ended(run.claim, CANCELLED, None)
-                return
+                return CANCELLED
             run.finished_at = time.time()
             run.failure = failure_of(error)
             await self._report_end(run, None)
         else:
             run.finished_at = time.time()
             await self._report_end(run, value)
-        self._ended(run.claim, _outcome(run), time.monotonic() - begun)
+        return _outcome(run)
 
     async def _report_end(self, run: Run, value: Any) -> None:
         if self._observer.finish_needs_loop():

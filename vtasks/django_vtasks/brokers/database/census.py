@@ -19,9 +19,15 @@ class Census:
         self._tables = tables
 
     def depth(self, queue: str) -> Depth:
-        """Count the tasks of a queue by state."""
-        counts = dict(self._tables.tasks(queue=queue).values_list("state").annotate(Count("id")))
-        return Depth(*(counts.get(state, 0) for state in (TaskState.WAITING, TaskState.DELAYED, TaskState.RUNNING)))
+        """Count the tasks of a queue; a delayed one whose time has come waits, whether or not a claim has seen it."""
+        rows = self._tables.tasks(queue=queue)
+        counts = dict(rows.values_list("state").annotate(Count("id")))
+        due = rows.filter(state=TaskState.DELAYED, due__lte=Now()).count()
+        return Depth(
+            waiting=counts.get(TaskState.WAITING, 0) + due,
+            delayed=counts.get(TaskState.DELAYED, 0) - due,
+            running=counts.get(TaskState.RUNNING, 0),
+        )
 
     def queues(self) -> list[str]:
         """Return the queues that hold tasks."""

@@ -1,0 +1,66 @@
+"""What the behaviours do with a store, again and again."""
+
+import asyncio
+
+import pytest
+
+from django_vtasks.brokers.base import Ack, Claim, Owner, Reclaimed
+from django_vtasks.envelope import Envelope
+from tests.contract.backdoor import Store
+from tests.contract.given import ALICE, ENDINGS
+from tests.contract.threads import aside
+
+SOON = 20.0
+"""Seconds within which all that needs no waiting has happened, on a busy machine too."""
+AT_ONCE = 3.0
+"""Seconds within which an idle claim wakes; fewer than those between the looks of any fallback."""
+
+every_ending = pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+
+
+async def take(broker: Store, limit: int = 1000, *, owner: Owner = ALICE, queue: str = "mail") -> list[Claim]:
+    return await broker.claim(owner, queue, limit)
+
+
+async def take_one(broker: Store, *, owner: Owner = ALICE) -> Claim:
+    [claim] = await take(broker, 1, owner=owner)
+    return claim
+
+
+async def drain(broker: Store, owner: Owner) -> list[str]:
+    """Claim and acknowledge, a few at a time, until nothing is left; return the ids."""
+    done = []
+    while claims := await take(broker, 7, owner=owner):
+        assert all(await broker.settle(owner, [Ack(claim) for claim in claims]))
+        done += ids(claims)
+    await broker.aclose()
+    return done
+
+
+async def crash(broker: Store, owner: Owner = ALICE) -> Reclaimed:
+    return await aside(broker.reclaim, owner, "killed by SIGKILL")
+
+
+def ids(claims: list[Claim]) -> list[str]:
+    return [claim.envelope.id for claim in claims]
+
+
+def ids_of(envelopes: list[Envelope]) -> list[str]:
+    return [envelope.id for envelope in envelopes]
+
+
+async def idle_claim(broker: Store, owner: Owner = ALICE) -> asyncio.Task[list[Claim]]:
+    """Return a claim that has found nothing so far."""
+    idle = asyncio.create_task(broker.claim(owner, "mail", 1, wait=60.0))
+    await asyncio.wait({idle}, timeout=0.1)
+    assert not idle.done()
+    return idle
+
+
+async def picture(broker: Store) -> tuple[object, ...]:
+    """Return all that the contract shows of a store."""
+    return (
+        await aside(broker.depth, "mail"),
+        await aside(broker.queues),
+        [(entry.id, entry.failure) for entry in await aside(broker.failed)],
+    )

@@ -1,0 +1,73 @@
+"""The set of an integration test: an empty store, a ledger, and the workers that play on them."""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.tasks import task_backends
+
+from django_vtasks.brokers.base import FailedTask
+from django_vtasks.brokers.database import DatabaseBroker
+from django_vtasks.db.models import TaskRow, TaskState
+from tests.integration.ledger import Ledger
+from tests.integration.probes import PATIENCE, eventually
+from tests.integration.workers import RUNWORKER, WorkerProcess
+
+
+@dataclass
+class Stage:
+    """``alias`` is the database in this process, ``environment`` what tells the workers the same."""
+
+    alias: str
+    ledger: Ledger
+    logs: Path
+    environment: dict[str, str]
+    workers: list[WorkerProcess] = field(default_factory=list)
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def broker(self) -> DatabaseBroker:
+        broker = task_backends["default"].broker
+        assert isinstance(broker, DatabaseBroker)
+        return broker
+
+    def start(self, *options: str, command: tuple[str, ...] = RUNWORKER, **environment: str) -> WorkerProcess:
+        """Start a worker; keywords are environment variables, such as VTASKS_LEASE."""
+        worker = WorkerProcess(
+            self.logs / f"worker-{next(self._numbers)}.log",
+            *options,
+            environment=self.environment | environment,
+            command=command,
+        )
+        self.workers.append(worker)
+        return worker
+
+    def worker(self, *options: str, command: tuple[str, ...] = RUNWORKER, **environment: str) -> WorkerProcess:
+        """Start a worker and return it when it takes tasks."""
+        return self.start(*options, command=command, **environment).until_ready()
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    def rows(self, **conditions: object) -> list[TaskRow]:
+        return list(TaskRow.objects.using(self.alias).filter(**conditions).order_by("id"))
+
+    def running(self) -> int:
+        return TaskRow.objects.using(self.alias).filter(state=TaskState.RUNNING).count()
+
+    def size(self) -> int:
+        """Return how many tasks are in the store, whatever their queue and state."""
+        return TaskRow.objects.using(self.alias).count()
+
+    def until_empty(self, within: float = PATIENCE) -> None:
+        """Wait until every task has ended and is settled."""
+        try:
+            eventually(lambda: self.size() == 0, "all tasks are settled", within)
+        except AssertionError as error:
+            logs = "\n".join(f"── {worker.process.args}\n{worker.log[-6_000:]}" for worker in self.workers)
+            raise AssertionError(f"{error}; {self.size()} are left\n{logs}") from None
+
+    def failed(self) -> dict[str, FailedTask]:
+        """Return the failed list by task id."""
+        return {failed.id: failed for failed in self.broker.failed(10_000)}

@@ -1,0 +1,457 @@
+"""A task is Django's Task with uniqueness: how it is made, varied, compared, copied and called."""
+
+import pickle
+from copy import copy, deepcopy
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+
+import django
+import pytest
+from django.tasks import Task, TaskContext
+from django.tasks import task as django_task
+from django.tasks.exceptions import InvalidTask, InvalidTaskBackend
+from django.test import override_settings
+from django.utils import timezone
+
+from django_vtasks import VTask, task
+from tests.app.tasks import add, multiply, plain_add
+
+DATABASE = "django_vtasks.backends.db.DatabaseTaskBackend"
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+EVERYTHING = {
+    "priority": 10,
+    "queue_name": "high-priority",
+    "run_after": TOMORROW,
+    "backend": "other",
+    "unique": True,
+    "unique_key": "user-5",
+    "ttl": 60,
+    "remove_unique_on_complete": False,
+}
+
+since_6_1 = pytest.mark.skipif(django.VERSION < (6, 1), reason="Django 6.0 has no task_class")
+
+
+@pytest.fixture(autouse=True)
+def backends():
+    tasks = {"default": {"BACKEND": DATABASE}, "other": {"BACKEND": DATABASE}}
+    with override_settings(TASKS=tasks, VTASKS_QUEUES=["emails", "high-priority"], VTASKS_BATCH_QUEUES={"widgets": {}}):
+        yield
+
+
+def greet(name):
+    return f"Hello {name}"
+
+
+async def agreet(name):
+    return f"Hello {name}"
+
+
+def count_attempts(context):
+    return context.attempt
+
+
+def options(task):
+    """Return all that a task says beside its function."""
+    return {field.name: getattr(task, field.name) for field in fields(task) if field.name != "func"}
+
+
+# The decorator
+
+
+@pytest.mark.parametrize("decorator", [task, task(), task(priority=0)], ids=["@task", "@task()", "@task(priority=0)"])
+@pytest.mark.parametrize("function", [greet, agreet])
+def test_every_form_of_the_decorator_makes_the_same_task(decorator, function):
+    made = decorator(function)
+
+    assert type(made) is VTask
+    assert isinstance(made, Task)
+    assert made.func is function
+    assert made == VTask(func=function)
+
+
+def test_without_options_a_task_has_the_defaults():
+    assert options(task(greet)) == {
+        "priority": 0,
+        "queue_name": "default",
+        "run_after": None,
+        "backend": "default",
+        "takes_context": False,
+        "unique": False,
+        "unique_key": None,
+        "ttl": None,
+        "remove_unique_on_complete": True,
+    }
+
+
+def test_the_decorator_takes_every_option():
+    given = {name: value for name, value in EVERYTHING.items() if name != "run_after"} | {"takes_context": True}
+
+    made = task(**given)(count_attempts)
+
+    assert options(made) == given | {"run_after": None}
+
+
+def test_a_task_is_a_frozen_dataclass_without_a_dictionary():
+    assert is_dataclass(add)
+    assert not hasattr(add, "__dict__")
+    with pytest.raises(FrozenInstanceError):
+        add.unique = True  # type: ignore[misc]
+
+
+def test_run_after_cannot_be_given_to_the_decorator():
+    with pytest.raises(TypeError, match=r"run_after cannot be defined statically.*\.using\(run_after="):
+        task(run_after=TOMORROW)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("name", ["uniqe", "retries"])
+def test_an_option_that_does_not_exist_is_a_type_error(name):
+    with pytest.raises(TypeError, match=name):
+        task(**{name: 1})(greet)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=name):
+        add.using(**{name: 1})  # type: ignore[arg-type]
+
+
+@since_6_1
+@pytest.mark.parametrize("name", ["default", "other"])
+def test_djangos_decorator_makes_our_task_too(name):
+    made = django_task(unique=True, backend=name)(greet)
+
+    assert made == task(unique=True, backend=name)(greet)
+    assert type(made) is VTask
+
+
+@since_6_1
+def test_djangos_decorator_without_options_makes_our_task_too():
+    assert django_task(greet) == task(greet)
+
+
+# Variations
+
+
+def test_using_takes_every_option():
+    assert options(add.using(**EVERYTHING)) == EVERYTHING | {"takes_context": False}
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_using_changes_what_is_given_and_nothing_else(name):
+    others = EVERYTHING | {
+        "priority": -5,
+        "queue_name": "emails",
+        "ttl": 30,
+        "unique_key": "user-6",
+        "backend": "default",
+    }
+    start = add.using(**others)
+
+    assert options(start.using(**{name: EVERYTHING[name]})) == options(start) | {name: EVERYTHING[name]}
+
+
+def test_using_chains():
+    chained = add
+    for name, value in EVERYTHING.items():
+        if name != "remove_unique_on_complete":
+            chained = chained.using(**{name: value})
+    chained = chained.using(remove_unique_on_complete=False)
+
+    assert chained == add.using(**EVERYTHING)
+
+
+def test_using_leaves_the_original_unchanged():
+    before = options(add)
+
+    changed = add.using(**EVERYTHING)
+
+    assert options(add) == before
+    assert changed.func is add.func
+    assert type(changed) is VTask
+
+
+def test_using_nothing_is_an_equal_task():
+    assert add.using() == add
+
+
+@pytest.mark.parametrize(("option", "value"), [("priority", 0), ("unique", False), ("remove_unique_on_complete", True)])
+def test_using_can_go_back_to_what_counts_as_false(option, value):
+    throttled = add.using(priority=5, unique=True, ttl=60, remove_unique_on_complete=False)
+
+    assert getattr(throttled.using(**{option: value}), option) == value
+
+
+def test_run_after_counts_a_timedelta_from_now():
+    before = timezone.now()
+    run_after = add.using(run_after=timedelta(hours=1)).run_after
+    after = timezone.now()
+
+    assert before + timedelta(hours=1) <= run_after <= after + timedelta(hours=1)
+
+
+def test_a_timedelta_counts_from_now_without_time_zones_too():
+    with override_settings(USE_TZ=False):
+        before = timezone.now()
+        run_after = add.using(run_after=timedelta(hours=1)).run_after
+
+    assert run_after.tzinfo is None
+    assert before + timedelta(hours=1) <= run_after < before + timedelta(hours=2)
+
+
+def test_run_after_takes_a_datetime_as_it_is():
+    assert add.using(run_after=TOMORROW).run_after is TOMORROW
+
+
+# Equality and copies
+
+
+def test_equal_tasks_are_equal_and_have_one_hash():
+    one, other = add.using(**EVERYTHING), add.using(**EVERYTHING)
+
+    assert one is not other
+    assert one == other
+    assert len({one, other}) == 1
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_tasks_that_differ_in_one_option_are_not_equal(name):
+    start = add.using(ttl=30)
+
+    assert start.using(**{name: EVERYTHING[name]}) != start
+
+
+def test_tasks_with_different_functions_are_not_equal():
+    assert add != multiply
+    assert task(greet) != add
+
+
+@since_6_1
+def test_a_task_is_equal_to_the_one_that_djangos_decorator_makes():
+    assert plain_add == task(plain_add.func)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("original", [add, multiply, add.using(priority=5)], ids=["def", "async def", "using"])
+def test_a_pickled_task_comes_back_equal(original, protocol):
+    copied = pickle.loads(pickle.dumps(original, protocol))  # noqa: S301
+
+    assert copied == original
+    assert hash(copied) == hash(original)
+    assert copied.func is original.func
+
+
+def test_a_pickled_task_keeps_every_option():
+    original = add.using(**EVERYTHING)
+
+    copied = pickle.loads(pickle.dumps(original))  # noqa: S301
+
+    assert copied == original
+    assert options(copied) == EVERYTHING | {"takes_context": False}
+
+
+def test_a_pickle_holds_the_path_of_the_function_and_not_the_function():
+    assert b"tests.app.tasks.add" in pickle.dumps(add)
+
+
+@pytest.mark.parametrize("duplicate", [copy, deepcopy])
+def test_a_copied_task_is_equal(duplicate):
+    original = add.using(**EVERYTHING)
+
+    assert duplicate(original) == original
+
+
+hidden = task(greet)
+
+
+def test_a_pickle_of_a_task_whose_name_is_not_its_functions_says_why_it_cannot_be_read():
+    pickled = pickle.dumps(hidden)
+
+    with pytest.raises(ValueError, match=r"greet' to point to a Task instance"):
+        pickle.loads(pickled)  # noqa: S301
+
+
+# Calls
+
+
+def test_a_called_task_runs_in_place():
+    assert add(1, b=2) == 3
+    assert add.using(unique=True)(1, 2) == 3
+
+
+async def test_a_called_async_task_gives_its_coroutine():
+    assert await multiply(2, b=3) == 6
+
+
+def test_call_runs_tasks_of_both_kinds():
+    assert add.call(1, b=2) == 3
+    assert multiply.call(2, b=3) == 6
+
+
+async def test_acall_runs_tasks_of_both_kinds():
+    assert await add.acall(1, b=2) == 3
+    assert await multiply.acall(2, b=3) == 6
+
+
+@pytest.mark.parametrize("way", ["__call__", "call"])
+def test_what_a_called_task_raises_reaches_the_caller(way):
+    with pytest.raises(TypeError, match="required positional argument"):
+        getattr(add, way)()
+
+
+def test_a_task_has_djangos_name_and_path():
+    assert (add.name, add.module_path) == ("add", "tests.app.tasks.add")
+
+
+# Options that are wrong
+
+
+@pytest.fixture(params=["decorator", "using", "constructor"])
+def make(request):
+    """Give a function that makes a task with some options, in each of the ways there are."""
+    return {
+        "decorator": lambda **options: task(**options)(greet),
+        "using": task(greet).using,
+        "constructor": lambda **options: VTask(func=greet, **options),
+    }[request.param]
+
+
+@pytest.mark.parametrize("priority", [101, -101, 10**30, 3.0, 3.5, True, False, "5", float("nan"), float("inf")])
+def test_a_priority_that_is_none_is_refused_by_name(make, priority):
+    with pytest.raises(InvalidTask, match="^priority must be a whole number between -100 and 100"):
+        make(priority=priority)
+
+
+@pytest.mark.parametrize("priority", [-100, -1, 0, 1, 100])
+def test_every_priority_from_minus_one_hundred_to_one_hundred_is_valid(make, priority):
+    assert make(priority=priority).priority == priority
+
+
+@pytest.mark.parametrize("ttl", [0, -1, True, "60", float("nan"), float("inf"), 0.0, timedelta(seconds=60), [60]])
+def test_a_time_to_live_that_is_none_is_refused_by_name(make, ttl):
+    with pytest.raises(InvalidTask, match="^ttl must be a positive number of seconds"):
+        make(unique=True, ttl=ttl)
+
+
+@pytest.mark.parametrize("ttl", [1, 0.5, 86400])
+def test_a_time_to_live_is_a_positive_number_of_seconds(make, ttl):
+    assert make(unique=True, ttl=ttl).ttl == ttl
+
+
+def test_throttling_without_a_time_to_live_is_refused_by_name(make):
+    with pytest.raises(InvalidTask, match="^remove_unique_on_complete=False needs a ttl"):
+        make(unique=True, remove_unique_on_complete=False)
+
+
+@pytest.mark.parametrize("key", ["", 5, b"key", ["key"]])
+def test_a_unique_key_that_is_none_is_refused_by_name(make, key):
+    with pytest.raises(InvalidTask, match="^unique_key must be a non-empty string"):
+        make(unique=True, unique_key=key)
+
+
+@pytest.mark.parametrize("option", ["unique", "remove_unique_on_complete"])
+def test_a_yes_or_no_that_is_neither_is_refused_by_name(make, option):
+    with pytest.raises(InvalidTask, match=f"^{option} must be True or False"):
+        make(**{option: "no"})
+
+
+@pytest.mark.parametrize("run_after", ["tomorrow", 5, TOMORROW.date()])
+def test_a_run_after_that_is_no_time_is_refused_by_name(run_after):
+    with pytest.raises(InvalidTask, match="^run_after must be"):
+        add.using(run_after=run_after)
+
+
+def test_a_run_after_without_time_zone_is_refused_where_the_project_has_time_zones():
+    with pytest.raises(InvalidTask, match="^run_after must be an aware datetime"):
+        add.using(run_after=TOMORROW.replace(tzinfo=None))
+
+
+def test_a_function_within_a_function_is_refused():
+    def local():
+        pass
+
+    with pytest.raises(InvalidTask, match="defined at a module level"):
+        task(local)
+    with pytest.raises(InvalidTask, match="defined at a module level"):
+        task(lambda: None)
+
+
+def test_a_task_that_takes_the_context_has_it_as_its_first_argument():
+    assert task(takes_context=True)(count_attempts).takes_context
+    with pytest.raises(InvalidTask, match="first argument of 'context'"):
+        task(takes_context=True)(greet)
+
+
+def test_an_unknown_backend_is_refused(make):
+    with pytest.raises(InvalidTaskBackend, match="nowhere"):
+        make(backend="nowhere")
+
+
+# Queues
+
+
+@pytest.mark.parametrize("queue", ["default", "emails", "high-priority", "widgets"])
+def test_the_queues_of_the_settings_are_valid(make, queue):
+    assert make(queue_name=queue).queue_name == queue
+
+
+@pytest.mark.parametrize(
+    ("queue", "hint"), [("email", " Did you mean 'emails'?"), ("Default", " Did you mean 'default'?"), ("xyz", "")]
+)
+def test_an_unknown_queue_is_refused_with_the_setting_to_change_and_the_nearest_name(make, queue, hint):
+    with pytest.raises(InvalidTask) as refused:
+        make(queue_name=queue)
+
+    assert str(refused.value) == f"Queue '{queue}' is not valid for backend. Add it to VTASKS_QUEUES.{hint}"
+
+
+@pytest.mark.parametrize("queue", ["", 5, b"emails", ["emails"]])
+def test_what_cannot_be_the_name_of_a_queue_is_refused(make, queue):
+    with pytest.raises(InvalidTask, match="^Queue "):
+        make(queue_name=queue)
+
+
+def test_queues_of_the_backend_are_valid_instead_of_the_settings():
+    with override_settings(TASKS={"default": {"BACKEND": DATABASE, "QUEUES": ["reports", "default"]}}):
+        assert add.using(queue_name="reports").queue_name == "reports"
+        with pytest.raises(InvalidTask) as refused:
+            add.using(queue_name="report")
+
+        assert "Add it to TASKS['default']['QUEUES']. Did you mean 'reports'?" in str(refused.value)
+        with pytest.raises(InvalidTask):
+            add.using(queue_name="emails")
+
+
+def test_an_empty_list_of_queues_lets_every_name_pass():
+    with override_settings(TASKS={"default": {"BACKEND": DATABASE, "QUEUES": []}}):
+        assert add.using(queue_name="whatever").queue_name == "whatever"
+
+
+@pytest.mark.parametrize("queue", ["", "q" * 101, 5])
+def test_no_backend_takes_a_name_that_no_store_can_keep(queue):
+    with override_settings(TASKS={"default": {"BACKEND": DATABASE, "QUEUES": []}}), pytest.raises(InvalidTask):
+        add.using(queue_name=queue)
+
+
+def test_a_changed_setting_is_valid_at_once():
+    with override_settings(VTASKS_QUEUES=["cold"]):
+        assert add.using(queue_name="cold").queue_name == "cold"
+        with pytest.raises(InvalidTask):
+            add.using(queue_name="emails")
+    with pytest.raises(InvalidTask):
+        add.using(queue_name="cold")
+
+
+def test_each_backend_has_its_own_queues():
+    tasks = {"default": {"BACKEND": DATABASE}, "other": {"BACKEND": DATABASE, "QUEUES": ["reports"]}}
+
+    with override_settings(TASKS=tasks):
+        assert add.using(backend="other", queue_name="reports").backend == "other"
+        with pytest.raises(InvalidTask, match=r"TASKS\['other'\]\['QUEUES'\]"):
+            add.using(backend="other")
+
+
+def test_the_context_that_a_called_task_gets_is_the_callers():
+    context = TaskContext(task_result=None)  # type: ignore[arg-type]
+
+    assert task(takes_context=True)(_same).call(context) is context
+
+
+def _same(context):
+    return context
