@@ -28,7 +28,6 @@ def alias(request):
 def stages(tmp_path) -> Iterator[Callable[[str], Stage]]:
     """Give a function that sets a stage on a database of this process; its workers end with the test."""
     with contextlib.ExitStack() as stack:
-
         # Its models can be imported only after Django's set-up, which comes after this module.
         from tests.integration.stage import Stage
 

@@ -223,6 +223,7 @@ FAILURES: dict[str, type[BaseException]] = {
     "Spiteful": Spiteful,
     "ExceptionGroup": lambda text: BaseExceptionGroup(text, [Doom(), ValueError()]),  # type: ignore[dict-item]
     "not text": lambda text: ValueError("\x00 \ud800 " + text),  # type: ignore[dict-item]
+    "several lines": lambda text: ValueError(f"first\nsecond\n{text}"),  # type: ignore[dict-item]
     "long": lambda text: ValueError(text * 1_000_000),  # type: ignore[dict-item]
 }
 

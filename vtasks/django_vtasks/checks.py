@@ -4,14 +4,30 @@ from typing import Any
 
 from django.apps import apps
 from django.core import checks
+from django.tasks import task_backends
+from django.utils.module_loading import import_string
 
 from django_vtasks import conf
 
 
 @checks.register("vtasks")
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Report every wrong VTASKS_ setting."""
-    return [checks.Error(problem.message, obj=problem.setting, id="vtasks.E001") for problem in conf.problems()]
+    """Report every wrong VTASKS_ setting, and names in them that lead nowhere."""
+    found = [problem.message for problem in conf.problems()] or _dangling(conf.current())
+    return [checks.Error(message, id="vtasks.E001") for message in found]
+
+
+def _dangling(config: conf.Config) -> list[str]:
+    found = []
+    if config.backend not in task_backends.settings:
+        hint = conf.nearest(config.backend, task_backends.settings)
+        found.append(f"VTASKS_BACKEND names {config.backend!r}, which is not in TASKS.{hint}")
+    if config.task_context is not None:
+        try:
+            import_string(config.task_context)
+        except ImportError as error:
+            found.append(f"VTASKS_TASK_CONTEXT names {config.task_context!r}, which cannot be imported: {error}")
+    return found
 
 
 @checks.register("vtasks")

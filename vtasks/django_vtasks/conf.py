@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -197,7 +197,7 @@ def _queue(name: str, options: Any) -> Queue:
         "processes": _integer(1),
         "batch": lambda value: _batch(value, f"batch of {where}"),
     }
-    return Queue(name, **_options(options or {}, parsers, where))
+    return Queue(name, **_options({} if options is None else options, parsers, where))
 
 
 def _batch_queues(value: Any) -> dict[str, Queue]:
@@ -242,7 +242,9 @@ def _load() -> tuple[Config, tuple[Problem, ...]]:
         except (TypeError, ValueError) as error:
             reason = str(error) if error.args and not isinstance(error, json.JSONDecodeError) else "is not valid"
             found.append(Problem(setting, f"{setting} {_readable(reason)} (it is {raw!r})."))
-    queues = values.pop("queues", {}) | values.pop("batch_queues", {})
+    queues = values.pop("queues", {})
+    for name, queue in values.pop("batch_queues", {}).items():
+        queues[name] = replace(queues.get(name, queue), batch=queue.batch)
     values["queues"] = {DEFAULT_TASK_QUEUE_NAME: Queue(DEFAULT_TASK_QUEUE_NAME), **queues}
     return Config(**values), tuple(found)
 

@@ -1,9 +1,11 @@
 """The one place that turns what happens to tasks into signals and log lines."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.dispatch import Signal
 from django.tasks import TaskResultStatus
 from django.tasks.base import TaskError
@@ -139,24 +141,25 @@ class Observer:
         """Report the start of a run."""
         if _someone_listens(task_started, log_task_started):
             task_started.send_robust(self._sender, task_result=run.result)
-        elif django_logger.isEnabledFor(logging.INFO):
+        elif _django_logs(task_started, log_task_started, logging.INFO):
             log_task_started(self._sender, run.result)
 
     async def astarted(self, run: Run) -> None:
-        """Report the start of a run to receivers of both kinds."""
-        await task_started.asend_robust(self._sender, task_result=run.result)
+        """Report the start of a run to the project's receivers, on the thread of the task's lane."""
+        await sync_to_async(task_started.send_robust)(self._sender, task_result=run.result)
 
     def finished(self, run: Run, value: Any) -> None:
         """Report the end of a run, which returned ``value`` unless it failed."""
         if _someone_listens(task_finished, log_task_finished):
             task_finished.send_robust(self._sender, task_result=run.finished_result(value))
-        elif django_logger.isEnabledFor(logging.INFO if run.failure is None else logging.ERROR):
+        elif _django_logs(task_finished, log_task_finished, logging.INFO if run.failure is None else logging.ERROR):
             log_task_finished(self._sender, run.finished_result(value))
         _log(run)
 
     async def afinished(self, run: Run, value: Any) -> None:
-        """Report the end of a run to receivers of both kinds."""
-        await task_finished.asend_robust(self._sender, task_result=run.finished_result(value))
+        """Report the end of a run to the project's receivers, on the thread of the task's lane."""
+        result, error = run.finished_result(value), sys.exception()
+        await sync_to_async(_send_while_handling)(error, task_finished, self._sender, result)
         _log(run)
 
     @staticmethod
@@ -178,10 +181,25 @@ class Observer:
         return _someone_listens(task_finished, log_task_finished)
 
 
+def _send_while_handling(error: BaseException | None, signal: Signal, sender: type, result: AnyResult) -> None:
+    """Send a signal whose receivers, Django's own among them, look for the error in ``sys.exc_info()``."""
+    if error is None:
+        signal.send_robust(sender, task_result=result)
+        return
+    try:
+        raise error
+    except BaseException:  # noqa: BLE001 - raised to be handled
+        signal.send_robust(sender, task_result=result)
+
+
 def _someone_listens(signal: Signal, djangos_own: Any) -> bool:
     """Tell whether a signal has a receiver beside the one with which Django logs."""
-    receivers = signal.receivers
-    return len(receivers) > 1 or (len(receivers) == 1 and receivers[0][0][0] != id(djangos_own))
+    return any(key != id(djangos_own) for (key, _), *_ in signal.receivers)
+
+
+def _django_logs(signal: Signal, djangos_own: Any, level: int) -> bool:
+    """Tell whether what Django logs with is connected, and would log at a level."""
+    return django_logger.isEnabledFor(level) and any(key == id(djangos_own) for (key, _), *_ in signal.receivers)
 
 
 def _log(run: Run) -> None:

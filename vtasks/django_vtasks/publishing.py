@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from inspect import Parameter, signature
@@ -34,7 +34,7 @@ class Call(NamedTuple):
 
     task: AnyTask
     args: Sequence[Any]
-    kwargs: dict[str, Any]
+    kwargs: Mapping[str, Any]
 
 
 class Publisher:
@@ -100,16 +100,26 @@ def parse_calls(items: Iterable[Any]) -> Iterable[Call]:
     A ``queue_name`` among the kwargs routes the task, unless the function itself can take it.
     """
     for position, item in enumerate(items):
-        try:
-            task, args, kwargs = item
-        except (TypeError, ValueError):
-            raise TypeError(f"Item {position} is not a (task, args, kwargs) triple: {item!r}.") from None
-        if not isinstance(task, Task):
-            raise InvalidTask(f"Item {position} is not a task: {task!r}. Decorate the function with @task.")
+        task, args, kwargs = _triple(position, item)
         if "queue_name" in kwargs and not _takes_queue_name(task.func):
             kwargs = dict(kwargs)
-            task = _routed(task, kwargs.pop("queue_name"))
+            queue_name = kwargs.pop("queue_name")
+            task = _routed(task, queue_name) if isinstance(queue_name, str) else task.using(queue_name=queue_name)
         yield Call(task, args, kwargs)
+
+
+def _triple(position: int, item: Any) -> tuple[AnyTask, Sequence[Any], Mapping[str, Any]]:
+    try:
+        task, args, kwargs = item
+    except (TypeError, ValueError):
+        raise TypeError(f"Item {position} is not a (task, args, kwargs) triple: {item!r}.") from None
+    if not isinstance(task, Task):
+        raise InvalidTask(f"Item {position} is not a task: {task!r}. Decorate the function with @task.")
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+        raise TypeError(f"Item {position} must have a list or tuple of arguments, not {args!r}.")
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(f"Item {position} must have a dictionary of keyword arguments, not {kwargs!r}.")
+    return task, args, kwargs
 
 
 # Bounded, and by identity of an immutable task: a bulk of a thousand routed calls validates once.
@@ -159,5 +169,9 @@ def _unique(task: VTask[..., Any], path: str, args: list[Any], kwargs: dict[str,
         identity: Any = task.unique_key
     else:
         identity = [path, args, kwargs]
-    digest = hashlib.sha256(msgspec.json.encode(identity, order="deterministic")).hexdigest()
+    try:
+        canonical = msgspec.json.encode(identity, order="deterministic")
+    except (ValueError, RecursionError) as error:
+        raise TypeError(f"The arguments of {path} are not valid JSON: {error}") from error
+    digest = hashlib.sha256(canonical).hexdigest()
     return Unique(key=digest, ttl=task.ttl, keep=not task.remove_unique_on_complete)

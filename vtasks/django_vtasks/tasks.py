@@ -35,12 +35,21 @@ class VTask[**P, R](_Task[P, R]):
     None for ``ttl`` seconds after the first enqueue instead, whatever becomes of the task.
     """
 
+    # Django 6.0 has these without defaults.
+    priority: int = DEFAULT_TASK_PRIORITY
+    backend: str = DEFAULT_TASK_BACKEND_ALIAS
+    queue_name: str = DEFAULT_TASK_QUEUE_NAME
+    run_after: datetime | None = None
+
     unique: bool = False
     unique_key: str | None = None
     ttl: float | None = None
     remove_unique_on_complete: bool = True
 
     def __post_init__(self) -> None:
+        for flag in ("unique", "remove_unique_on_complete"):
+            if type(getattr(self, flag)) is not bool:
+                raise InvalidTask(f"{flag} must be True or False, not {getattr(self, flag)!r}.")
         if self.unique_key is not None and not _is_text(self.unique_key):
             raise InvalidTask(f"unique_key must be a non-empty string, not {self.unique_key!r}.")
         if self.ttl is not None and not _is_duration(self.ttl):
@@ -100,7 +109,8 @@ def _reconstruct[T: VTask[..., Any]](cls: type[T], kwargs: dict[str, Any]) -> T:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
+    """Tell whether a value is a string with something in it that can be stored, lone surrogates being none."""
+    return isinstance(value, str) and value != "" and value.encode("utf-8", "ignore").decode() == value
 
 
 def _is_duration(value: object) -> bool:

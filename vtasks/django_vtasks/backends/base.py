@@ -1,6 +1,7 @@
 """What our backends share: valid queues, validation, bulk."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.core import checks
@@ -49,6 +50,13 @@ class VTasksBackend(BaseTaskBackend):
         """Raise InvalidTask, naming the setting or argument to change."""
         if type(task.priority) is not int:
             raise InvalidTask(f"priority must be a whole number between -100 and 100, not {task.priority!r}.")
+        if not _is_queue_name(task.queue_name):
+            raise InvalidTask(
+                f"Queue {task.queue_name!r} is not valid for backend: a name is a string of 1 to"
+                f" {conf.MAX_QUEUE_NAME} characters."
+            )
+        if task.run_after is not None and not isinstance(task.run_after, datetime):
+            raise InvalidTask(f"run_after must be a datetime, not {task.run_after!r}.")
         if self.queues and task.queue_name not in self.queues:
             where = "VTASKS_QUEUES" if self._explicit_queues is None else f"TASKS[{self.alias!r}]['QUEUES']"
             raise InvalidTask(
@@ -60,6 +68,13 @@ class VTasksBackend(BaseTaskBackend):
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         """Return what Django's system checks should say of this backend."""
         return list(super().check(**kwargs))
+
+
+def _is_queue_name(name: object) -> bool:
+    try:
+        return isinstance(name, str) and len(name.encode()) > 0 and len(name) <= conf.MAX_QUEUE_NAME
+    except UnicodeEncodeError:
+        return False
 
 
 class BrokerBackend(VTasksBackend):

@@ -6,7 +6,7 @@ from typing import Any
 from django.apps import apps
 from django.core import checks
 from django.core.signals import setting_changed
-from django.db import router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 
 from django_vtasks import conf
 from django_vtasks.backends.base import BrokerBackend
@@ -24,7 +24,7 @@ class DatabaseTaskBackend(BrokerBackend):
         return _broker(self.options.get("DATABASE") or _routed(), conf.current().dlq_cap)
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        """Add that the tables need their app."""
+        """Add that the tables need their app, and the option a database."""
         messages = super().check(**kwargs)
         if not apps.is_installed("django_vtasks.db"):
             messages.append(
@@ -32,6 +32,14 @@ class DatabaseTaskBackend(BrokerBackend):
                     f"TASKS[{self.alias!r}] uses DatabaseTaskBackend without its tables.",
                     hint="Add 'django_vtasks.db' to INSTALLED_APPS and run migrate.",
                     id="vtasks.E002",
+                )
+            )
+        if (database := self.options.get("DATABASE", DEFAULT_DB_ALIAS)) not in connections.settings:
+            hint = conf.nearest(database, connections.settings)
+            messages.append(
+                checks.Error(
+                    f"TASKS[{self.alias!r}]['OPTIONS'] names a DATABASE {database!r} that is not in DATABASES.{hint}",
+                    id="vtasks.E003",
                 )
             )
         return messages

@@ -12,8 +12,9 @@ from django.tasks.backends.immediate import ImmediateBackend as DjangoImmediateB
 from django.tasks.base import TaskError
 from django.utils import timezone
 
-from django_vtasks import conf, observers, results
+from django_vtasks import conf, observers, results, wire
 from django_vtasks.backends.base import Calls, VTasksBackend
+from django_vtasks.envelope import Envelope
 from django_vtasks.publishing import Call, envelope_of, parse_calls
 from django_vtasks.results import AnyResult, AnyTask
 
@@ -33,17 +34,11 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
 
     def enqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult:  # type: ignore[override]
         """Run the task, or keep it when its queue is a batch queue."""
-        if task.queue_name not in conf.current().batch_queues:
-            return super().enqueue(task, list(args), kwargs)
-        self.validate_task(task)
-        result = results.build(task, envelope_of(Call(task, tuple(args), kwargs), max_rescues=0), self.alias)
-        self.pending_batches[task.queue_name].append(result)
-        observers.enqueued(type(self), result)
-        return result
+        return self._perform(self._prepare(Call(task, tuple(args), kwargs)))
 
     def enqueue_many(self, calls: Calls) -> list[AnyResult]:
-        """Enqueue ``(task, args, kwargs)`` triples one after the other."""
-        return [self.enqueue(*call) for call in parse_calls(calls)]
+        """Enqueue ``(task, args, kwargs)`` triples one after the other, none when one of them is not valid."""
+        return [self._perform(prepared) for prepared in [self._prepare(call) for call in parse_calls(calls)]]
 
     async def aenqueue_many(self, calls: Calls) -> list[AnyResult]:
         """Enqueue ``(task, args, kwargs)`` triples one after the other."""
@@ -73,6 +68,22 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
     async def aflush_batches(self) -> None:
         """Run what waits in all batch queues."""
         await sync_to_async(self.flush_batches)()
+
+    def _prepare(self, call: Call) -> tuple[AnyTask, Envelope]:
+        """Check a call as a backend with a broker would."""
+        self.validate_task(call.task)
+        envelope = envelope_of(call, max_rescues=0)
+        wire.encode(envelope)
+        return call.task, envelope
+
+    def _perform(self, prepared: tuple[AnyTask, Envelope]) -> AnyResult:
+        task, envelope = prepared
+        if task.queue_name not in conf.current().batch_queues:
+            return super().enqueue(task, envelope.args, envelope.kwargs)
+        result = results.build(task, envelope, self.alias)
+        self.pending_batches[task.queue_name].append(result)
+        observers.enqueued(type(self), result)
+        return result
 
     def _run_group(self, group: list[AnyResult]) -> None:
         now = timezone.now()
@@ -122,7 +133,7 @@ _pending: defaultdict[str, defaultdict[str, list[AnyResult]]] = defaultdict(lamb
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
-    if setting == "TASKS":
+    if setting in {"TASKS", "VTASKS_QUEUES", "VTASKS_BATCH_QUEUES"}:
         _pending.clear()
 
 

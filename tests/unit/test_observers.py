@@ -1,0 +1,445 @@
+"""What happens to a task reaches Django's signals and the log; no receiver can hurt the one who reports."""
+
+import asyncio
+import logging
+import sys
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from django.tasks import TaskResultStatus
+from django.tasks.signals import log_task_finished, task_enqueued, task_finished, task_started
+from django.test import override_settings
+
+from django_vtasks import observers
+from django_vtasks.backends.db import DatabaseTaskBackend
+from django_vtasks.brokers.base import Claim, Owner, TaskFailure
+from django_vtasks.envelope import Envelope
+from django_vtasks.observers import Observer, Run
+from django_vtasks.results import UNKNOWN_WORKER, Published, build
+from django_vtasks.signals import task_refused, worker_started, worker_stopped
+from tests.app.receivers import connected, heard
+from tests.app.tasks import add
+
+STARTED_AT = 1_800_000_000.0
+FINISHED_AT = STARTED_AT + 1.5
+OWNER = Owner("north", "default#1")
+FAILURE = TaskFailure("builtins.ValueError", "no such address", "Traceback (most recent call last): …")
+
+ENVELOPE = Envelope(
+    id="0123456789abcdef0123456789abcdef",
+    task=add.module_path,
+    queue="default",
+    args=[1],
+    kwargs={"b": 2},
+    enqueued_at=STARTED_AT - 60,
+    attempt=1,
+)
+
+
+class Sender:
+    pass
+
+
+@pytest.fixture
+def observer():
+    return Observer(Sender)
+
+
+@pytest.fixture
+def run():
+    return a_run()
+
+
+def a_run(*, attempt=1, failure=None):
+    envelope = Envelope(
+        **{**{name: getattr(ENVELOPE, name) for name in ENVELOPE.__struct_fields__}, "attempt": attempt}
+    )
+    run = Run(add, Claim(envelope, OWNER, receipt=1), STARTED_AT)
+    run.finished_at = FINISHED_AT
+    run.failure = failure
+    return run
+
+
+def lines(caplog, logger):
+    return [(record.levelname, record.getMessage()) for record in caplog.records if record.name == logger]
+
+
+async def report(observer, way, run, value=None):
+    """Report start and end of a run in one of the two ways that the executor has."""
+    if way == "on a thread":
+        observer.started(run)
+        observer.finished(run, value)
+    else:
+        await observer.astarted(run)
+        await observer.afinished(run, value)
+
+
+both_ways = pytest.mark.parametrize("way", ["on a thread", "on the loop"])
+
+
+def broken(sender, **kwargs):
+    raise ZeroDivisionError("receiver")
+
+
+async def abroken(sender, **kwargs):
+    await asyncio.sleep(0)
+    raise ZeroDivisionError("receiver")
+
+
+# Django's log lines
+
+
+@both_ways
+async def test_django_logs_start_and_end_as_with_its_own_backend(way, observer, run, caplog):
+    caplog.set_level(logging.INFO)
+    await report(observer, way, run)
+
+    about = "Task id=0123456789abcdef0123456789abcdef path=tests.app.tasks.add"
+    assert lines(caplog, "django.tasks") == [("INFO", f"{about} state=RUNNING"), ("INFO", f"{about} state=SUCCESSFUL")]
+
+
+@both_ways
+async def test_djangos_log_has_the_traceback_of_a_failed_task(way, observer, caplog):
+    run = a_run(failure=FAILURE)
+    error = ValueError("no such address")
+    try:
+        raise error
+    except ValueError:
+        await report(observer, way, run)
+
+    [record] = [record for record in caplog.records if record.name == "django.tasks" and record.levelname == "ERROR"]
+    assert "state=FAILED" in record.getMessage()
+    assert record.exc_info
+    assert record.exc_info[1] is error
+
+
+def test_djangos_log_of_a_successful_task_has_no_traceback(observer, run, caplog):
+    caplog.set_level(logging.INFO)
+    observer.finished(run, None)
+
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_while_nobody_asks_no_result_is_made(observer, run, caplog):
+    caplog.set_level(logging.ERROR, "django.tasks")
+    observer.started(run)
+    observer.finished(run, None)
+
+    assert run._result is None
+
+
+# Our log line
+
+
+def test_a_finished_task_has_one_line_in_our_log(observer, run, caplog):
+    caplog.set_level(logging.INFO)
+    observer.started(run)
+    observer.finished(run, 3)
+
+    assert lines(caplog, "django_vtasks.observers") == [
+        (
+            "INFO",
+            "Task tests.app.tasks.add succeeded in 1.500 s id=0123456789abcdef0123456789abcdef queue=default attempt=1",
+        )
+    ]
+
+
+@both_ways
+async def test_a_failed_task_has_one_line_in_our_log_that_says_why(way, observer, caplog):
+    caplog.set_level(logging.INFO)
+    await report(observer, way, a_run(attempt=2, failure=FAILURE))
+
+    assert lines(caplog, "django_vtasks.observers") == [
+        (
+            "WARNING",
+            "Task tests.app.tasks.add failed after 1.500 s: builtins.ValueError: no such address"
+            " id=0123456789abcdef0123456789abcdef queue=default attempt=2",
+        )
+    ]
+
+
+def test_a_failure_with_percent_signs_can_be_logged(observer, caplog):
+    observer.finished(a_run(failure=TaskFailure("builtins.ValueError", "100 %s %d {x}")), None)
+
+    [(_, line)] = lines(caplog, "django_vtasks.observers")
+    assert "100 %s %d {x}" in line
+
+
+# Receivers
+
+
+@both_ways
+async def test_a_receiver_gets_the_sender_and_the_result_of_each_step(way, observer, run):
+    states = []
+
+    def receiver(sender, task_result, **kwargs):
+        states.append((sender, task_result.status, task_result.is_finished))
+
+    with connected(task_started, receiver), connected(task_finished, receiver):
+        await report(observer, way, run, 3)
+
+    assert states == [
+        (Sender, TaskResultStatus.RUNNING, False),
+        (Sender, TaskResultStatus.SUCCESSFUL, True),
+    ]
+
+
+def test_a_started_result_has_all_of_djangos_fields(observer, run):
+    with heard(task_started) as started:
+        observer.started(run)
+
+    [result] = [signal["task_result"] for signal in started]
+    assert result.task == add
+    assert result.id == ENVELOPE.id
+    assert result.enqueued_at == datetime.fromtimestamp(STARTED_AT - 60, UTC)
+    assert result.started_at == result.last_attempted_at == datetime.fromtimestamp(STARTED_AT, UTC)
+    assert result.finished_at is None
+    assert (result.args, result.kwargs, result.backend, result.errors) == ([1], {"b": 2}, "default", [])
+    assert (result.worker_ids, result.attempts) == (["north:default#1:1"], 1)
+
+
+def test_a_later_attempt_counts_those_before(observer):
+    with heard(task_started) as started:
+        observer.started(a_run(attempt=3))
+
+    [result] = [signal["task_result"] for signal in started]
+    assert result.attempts == 3
+    assert result.worker_ids == [UNKNOWN_WORKER, UNKNOWN_WORKER, "north:default#1:1"]
+
+
+def test_a_finished_result_has_the_value(observer, run):
+    with heard(task_finished) as finished:
+        observer.finished(run, {"sum": 3})
+
+    [result] = [signal["task_result"] for signal in finished]
+    assert result.return_value == {"sum": 3}
+    assert result.finished_at == datetime.fromtimestamp(FINISHED_AT, UTC)
+    assert result.errors == []
+
+
+def test_a_failed_result_has_the_error(observer):
+    with heard(task_finished) as finished:
+        observer.finished(a_run(failure=FAILURE), None)
+
+    [result] = [signal["task_result"] for signal in finished]
+    assert result.status is TaskResultStatus.FAILED
+    [error] = result.errors
+    assert (error.exception_class, error.traceback) == (ValueError, FAILURE.traceback)
+    with pytest.raises(ValueError, match="Task failed"):
+        _ = result.return_value
+
+
+def test_start_end_and_context_share_one_result(observer, run):
+    with heard(task_started) as started, heard(task_finished) as finished:
+        observer.started(run)
+        in_context = run.result
+        observer.finished(run, 3)
+
+    assert started[0]["task_result"] is finished[0]["task_result"] is in_context
+
+
+def test_times_are_naive_where_the_project_has_no_time_zones(observer, run):
+    with override_settings(USE_TZ=False), heard(task_finished) as finished:
+        observer.finished(run, 3)
+
+    [result] = [signal["task_result"] for signal in finished]
+    assert result.finished_at == datetime.fromtimestamp(FINISHED_AT)  # noqa: DTZ006 - naive on purpose
+    assert result.enqueued_at.tzinfo is None
+
+
+@both_ways
+async def test_receivers_of_both_kinds_are_called(way, observer, run):
+    heard_of = []
+
+    def receiver(sender, task_result, **kwargs):
+        heard_of.append("def")
+
+    async def areceiver(sender, task_result, **kwargs):
+        await asyncio.sleep(0)
+        heard_of.append("async def")
+
+    with connected(task_finished, receiver), connected(task_finished, areceiver):
+        if way == "on the loop":
+            await observer.afinished(run, 3)
+        else:
+            await asyncio.to_thread(observer.finished, run, 3)
+
+    assert sorted(heard_of) == ["async def", "def"]
+
+
+async def test_on_the_loop_a_synchronous_receiver_does_not_block_it(observer, run):
+    threads = []
+
+    def receiver(sender, **kwargs):
+        threads.append(threading.current_thread())
+
+    with connected(task_finished, receiver):
+        await observer.afinished(run, 3)
+
+    assert threads
+    assert threads != [threading.current_thread()]
+
+
+@both_ways
+@pytest.mark.parametrize("bad", [broken, abroken], ids=["def", "async def"])
+async def test_a_receiver_that_raises_hurts_neither_the_task_nor_other_receivers(way, bad, observer, run, caplog):
+    with connected(task_started, bad), connected(task_finished, bad):
+        with heard(task_started) as started, heard(task_finished) as finished:
+            if way == "on the loop":
+                await report(observer, way, run, 3)
+            else:
+                await asyncio.to_thread(lambda: (observer.started(run), observer.finished(run, 3)))
+
+    assert len(started) == len(finished) == 1
+    assert finished[0]["task_result"].status is TaskResultStatus.SUCCESSFUL
+    errors = [record for record in caplog.records if record.name == "django.dispatch"]
+    assert len(errors) == 2
+    assert all("ZeroDivisionError" in str(record.exc_info) for record in errors)
+
+
+def test_a_receiver_sees_the_exception_of_a_failed_task(observer):
+    seen = []
+
+    def receiver(sender, **kwargs):
+        seen.append(sys.exc_info()[1])
+
+    error = ValueError("no such address")
+    with connected(task_finished, receiver):
+        try:
+            raise error
+        except ValueError:
+            observer.finished(a_run(failure=FAILURE), None)
+        observer.finished(a_run(), 3)
+
+    assert seen == [error, None]
+
+
+def test_a_receiver_for_another_sender_is_not_called(observer, run):
+    received = []
+
+    def receiver(sender, **kwargs):
+        received.append(sender)
+
+    task_started.connect(receiver, sender=DatabaseTaskBackend, weak=False)
+    try:
+        observer.started(run)
+        Observer(DatabaseTaskBackend).started(a_run())
+    finally:
+        task_started.disconnect(receiver, sender=DatabaseTaskBackend)
+
+    assert received == [DatabaseTaskBackend]
+
+
+@pytest.mark.parametrize(
+    ("signal", "needs_loop"),
+    [(task_started, Observer.start_needs_loop), (task_finished, Observer.finish_needs_loop)],
+    ids=["start", "finish"],
+)
+def test_the_loop_is_needed_only_while_the_project_has_receivers(signal, needs_loop):
+    assert not needs_loop()
+    with heard(signal):
+        assert needs_loop()
+    assert not needs_loop()
+
+
+def test_a_project_may_take_djangos_own_receiver_away(observer, run, caplog):
+    caplog.set_level(logging.INFO)
+    task_finished.disconnect(log_task_finished)
+    try:
+        assert not Observer.finish_needs_loop()
+        with heard(task_finished) as finished:
+            observer.finished(run, 3)
+    finally:
+        task_finished.connect(log_task_finished)
+
+    assert len(finished) == 1
+    assert lines(caplog, "django.tasks") == []
+
+
+def test_without_djangos_own_receiver_nothing_is_logged_in_its_name(observer, run, caplog):
+    caplog.set_level(logging.INFO)
+    task_finished.disconnect(log_task_finished)
+    try:
+        observer.finished(run, 3)
+    finally:
+        task_finished.connect(log_task_finished)
+
+    assert lines(caplog, "django.tasks") == []
+
+
+# Enqueued and refused
+
+
+def published(*, refused=False):
+    return Published(add, ENVELOPE, None if refused else build(add, ENVELOPE, "default"))
+
+
+async def tell(way, events):
+    if way == "on a thread":
+        observers.published(Sender, events)
+    else:
+        await observers.apublished(Sender, events)
+
+
+@both_ways
+async def test_each_accepted_task_is_told_and_so_is_each_refused_one(way):
+    events = [published(), published(refused=True), published()]
+
+    with heard(task_enqueued) as enqueued, heard(task_refused) as refused:
+        await tell(way, events)
+
+    assert enqueued == [{"sender": Sender, "task_result": events[place].result} for place in (0, 2)]
+    assert refused == [{"sender": Sender, "task": add, "args": [1], "kwargs": {"b": 2}}]
+
+
+@both_ways
+async def test_a_refused_task_is_told_though_nobody_listens_to_the_accepted(way, caplog):
+    caplog.set_level(logging.INFO, "django.tasks")
+
+    with heard(task_refused) as refused:
+        await tell(way, [published(), published(refused=True)])
+
+    assert len(refused) == 1
+
+
+@both_ways
+async def test_django_logs_an_accepted_task_when_its_log_is_that_fine(way, caplog):
+    caplog.set_level(logging.DEBUG, "django.tasks")
+    await tell(way, [published(), published(refused=True)])
+
+    assert lines(caplog, "django.tasks") == [
+        ("DEBUG", "Task id=0123456789abcdef0123456789abcdef path=tests.app.tasks.add enqueued backend=default")
+    ]
+
+
+@both_ways
+async def test_what_a_receiver_raises_at_the_enqueue_reaches_the_caller_as_in_django(way):
+    with connected(task_enqueued, broken), pytest.raises(ZeroDivisionError):
+        await tell(way, [published()])
+
+
+# Workers
+
+
+def test_a_worker_tells_of_its_beginning_and_its_end(caplog):
+    caplog.set_level(logging.INFO)
+
+    with heard(worker_started) as began, heard(worker_stopped) as ended:
+        observers.worker_began(Sender, "north", ("default", "emails"))
+        observers.worker_ended(Sender, "north", ("default", "emails"))
+
+    assert began == ended == [{"sender": Sender, "node": "north", "queues": ["default", "emails"]}]
+    assert lines(caplog, "django_vtasks.observers") == [
+        ("INFO", "Worker north takes tasks of default, emails"),
+        ("INFO", "Worker north has stopped"),
+    ]
+
+
+def test_a_receiver_that_raises_does_not_keep_a_worker_from_its_work():
+    with connected(worker_started, broken), connected(worker_stopped, broken):
+        with heard(worker_started) as began, heard(worker_stopped) as ended:
+            observers.worker_began(Sender, "north", ["default"])
+            observers.worker_ended(Sender, "north", ["default"])
+
+    assert len(began) == len(ended) == 1
