@@ -187,7 +187,7 @@ def _send_while_handling(error: BaseException | None, signal: Signal, sender: ty
         signal.send_robust(sender, task_result=result)
         return
     try:
-        raise error
+        raise error  # noqa: TRY301 - where else
     except BaseException:  # noqa: BLE001 - raised to be handled
         signal.send_robust(sender, task_result=result)
 
