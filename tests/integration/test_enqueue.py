@@ -4,11 +4,12 @@ import asyncio
 import pickle
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.tasks import TaskResult, TaskResultStatus, task_backends
 from django.tasks.exceptions import InvalidTask
 from django.tasks.signals import task_enqueued  # noqa: TID251  # received as in a project, not sent
@@ -23,6 +24,7 @@ from django_vtasks.signals import task_refused
 from tests.app.receivers import connected, heard
 from tests.app.tasks import add, forget, multiply, plain_add, take
 
+AT_ONCE = 5
 DATABASE = "django_vtasks.backends.db.DatabaseTaskBackend"
 
 
@@ -115,6 +117,7 @@ async def test_the_result_has_all_of_djangos_fields(way, task):
     assert isinstance(result.id, str)
     assert len(result.id) == 32
     assert result.status is TaskResultStatus.READY
+    assert result.enqueued_at is not None
     assert before <= result.enqueued_at <= datetime.now(UTC)
     assert (result.started_at, result.finished_at, result.last_attempted_at) == (None, None, None)
     assert (result.args, result.kwargs, result.backend) == ([[1]], {"b": {"deep": ["er"]}}, "default")
@@ -160,6 +163,7 @@ def test_where_the_project_has_no_time_zones_times_are_naive(rows):
         before = timezone.now()
         result = add.using(run_after=timedelta(hours=1)).enqueue(1)
 
+        assert result.enqueued_at is not None
         assert before <= result.enqueued_at <= timezone.now()
     [row] = rows
     assert abs(row.due / 1_000_000 - stored(row).enqueued_at - 3600) < 60
@@ -262,16 +266,17 @@ def test_the_longest_name_of_a_queue_fits(backend, rows):
 
 
 def test_a_longer_name_of_a_queue_is_refused_as_an_invalid_task_on_every_database(backend, rows):
-    with override_settings(TASKS={"default": backend_settings(backend) | {"QUEUES": []}}):
-        with pytest.raises(InvalidTask):
-            forget.using(queue_name="q" * 101).enqueue()
+    tasks = {"default": backend_settings(backend) | {"QUEUES": []}}
+
+    with override_settings(TASKS=tasks), pytest.raises(InvalidTask):
+        forget.using(queue_name="q" * 101).enqueue()
 
     assert not rows.exists()
 
 
 # Unique tasks
 
-THROTTLE = {"ttl": 60, "remove_unique_on_complete": False}
+THROTTLE: dict[str, Any] = {"ttl": 60, "remove_unique_on_complete": False}
 
 
 @both_ways
@@ -290,7 +295,7 @@ async def test_an_equal_task_gives_none_and_is_not_stored(way, options, rows, lo
 
 @both_ways
 async def test_a_key_decides_alone_across_tasks_arguments_and_queues(way, rows):
-    key = {"unique": True, "unique_key": "user-5"}
+    key: dict[str, Any] = {"unique": True, "unique_key": "user-5"}
 
     first = await enqueue(way, add.using(**key), 1)
 
@@ -323,9 +328,9 @@ def test_a_plain_enqueue_is_not_hindered_by_a_unique_one(rows):
 async def test_of_fifty_equal_enqueues_at_once_one_is_accepted(rows):
     unique = take.using(unique=True)
 
-    results = await asyncio.gather(*(unique.aenqueue("same") for _ in range(50)))
+    results: list[Any] = await asyncio.gather(*(unique.aenqueue("same") for _ in range(50)))
 
-    assert len([result for result in results if result is not None]) == 1
+    assert results.count(None) == 49
     assert await rows.acount() == 1
 
 
@@ -409,6 +414,33 @@ def test_a_receiver_may_enqueue_another_task(rows):
         add.enqueue(1)
 
     assert [stored(row).task for row in rows] == ["tests.app.tasks.add", "tests.app.tasks.forget"]
+
+
+# Databases that are not there
+
+
+UNREACHABLE = {
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "/nowhere/at/all.sqlite3"},
+    "postgres": {"ENGINE": "django.db.backends.postgresql", "HOST": "/nowhere", "NAME": "vtasks", "USER": "vtasks"},
+    "mariadb": {"ENGINE": "django.db.backends.mysql", "HOST": "/nowhere/at/all.sock", "NAME": "vtasks"},
+}
+
+
+@pytest.fixture
+def unreachable(alias, monkeypatch):
+    """Send this package's tables to a database of the same kind that cannot be reached."""
+    monkeypatch.setitem(connections.databases, "unreachable", UNREACHABLE[alias])
+    connections.configure_settings(connections.databases)
+    with override_settings(TASKS={"default": {"BACKEND": DATABASE, "OPTIONS": {"DATABASE": "unreachable"}}}):
+        yield
+
+
+@both_ways
+async def test_a_database_that_is_down_raises_its_own_error_at_once(way, unreachable):
+    with heard(task_enqueued) as enqueued, pytest.raises(OperationalError):
+        await asyncio.wait_for(enqueue(way, add, 1), AT_ONCE)
+
+    assert enqueued == []
 
 
 # Which database

@@ -1,6 +1,7 @@
 """On the database backend a task is part of the caller's transaction: it commits with it or never was."""
 
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
@@ -135,7 +136,7 @@ def test_a_task_may_be_enqueued_on_commit(atomic, tasks, alias):
 
 
 def test_outside_a_transaction_a_bulk_is_stored_wholly_or_not_at_all(backend, tasks, locks):
-    calls = [(add.using(unique=True), (number,), {}) for number in range(6_000)]
+    calls: list[Any] = [(add.using(unique=True), (number,), {}) for number in range(6_000)]
 
     with pytest.raises(TypeError):
         backend.enqueue_many([*calls, (take, (object(),), {})])

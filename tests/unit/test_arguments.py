@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum, IntFlag, StrEnum
 from fractions import Fraction
 from pathlib import PurePosixPath
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -101,7 +102,7 @@ def types_in(value):
     return {type(value)}
 
 
-NORMAL = {
+NORMAL: dict[str, tuple[Any, Any]] = {
     "None": (None, None),
     "True": (True, True),
     "an integer": (5, 5),
@@ -158,7 +159,7 @@ def test_a_value_becomes_what_django_makes_of_it(value, normal):
     assert djangos == ours == json.dumps(normal, sort_keys=True)
 
 
-UNSAID = {
+UNSAID: dict[str, Any] = {
     "a datetime": datetime.now(UTC),
     "a date": date(2026, 1, 1),
     "a time": time(12),
@@ -237,7 +238,7 @@ def test_a_value_within_itself_is_refused_at_the_enqueue(enqueue):
     endless: list[object] = []
     endless.append(endless)
 
-    with pytest.raises((TypeError, ValueError, RecursionError)):
+    with pytest.raises(TypeError, match="nested too deeply"):
         enqueue(endless)
 
 

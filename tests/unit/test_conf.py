@@ -1,6 +1,7 @@
 """A setting comes from Django's settings or else from the environment; one that is wrong is told by its name."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.test import override_settings
@@ -209,7 +210,7 @@ def test_the_longest_name_of_a_queue_has_a_hundred_characters():
 
 # Values that are wrong
 
-BAD_VALUES = {
+BAD_VALUES: dict[str, list[tuple[Any, str]]] = {
     "VTASKS_QUEUES": [
         (5, "a list of names"),
         (None, "a list of names"),
@@ -329,7 +330,7 @@ def test_all_that_is_wrong_is_told_at_once():
             "VTASKS_DLQ_CAP",
             "VTASKS_CONCURENCY",
         }
-        with pytest.raises(ConfigError, match="VTASKS_CONCURENCY.*VTASKS_DLQ_CAP.*VTASKS_LEASE"):
+        with pytest.raises(ConfigError, match=r"VTASKS_CONCURENCY.*VTASKS_DLQ_CAP.*VTASKS_LEASE"):
             conf.current()
 
 

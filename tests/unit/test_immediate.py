@@ -3,11 +3,12 @@
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.tasks import TaskContext, TaskResult, TaskResultStatus, default_task_backend, task_backends
 from django.tasks.exceptions import InvalidTask
-from django.tasks.signals import task_enqueued, task_finished, task_started
+from django.tasks.signals import task_enqueued, task_finished, task_started  # noqa: TID251  # received, not sent
 from django.test import override_settings
 from django.utils import timezone
 
@@ -20,7 +21,7 @@ IMMEDIATE = {"BACKEND": "django_vtasks.backends.immediate.ImmediateBackend"}
 TASKS = {"default": IMMEDIATE}
 BATCHES = {"batch_queue": {"count": 100, "timeout": 5.0}, "other_batches": {"count": 2}}
 
-calls: list[list[dict[str, object]]] = []
+calls: list[list[dict[str, Any]]] = []
 """The batches with which a function below was called."""
 
 
@@ -96,11 +97,21 @@ def leaving_batch(members):
 def growing_batch(members):
     calls.append(members)
     if len(calls) == 1:
-        growing_batch.using(queue_name="batch_queue").enqueue(again=True)
+        in_batches(growing_batch).enqueue(again=True)
 
 
-def in_batches(task):
-    return task.using(queue_name="batch_queue")
+def in_batches(task, queue="batch_queue"):
+    return task.using(queue_name=queue)
+
+
+def pending(alias, queue):
+    """Return what waits in a queue for this thread's backend object."""
+    backend: Any = task_backends[alias]
+    return backend.pending_batches[queue]
+
+
+def value(result):
+    return result.return_value
 
 
 def kwargs_of(batch):
@@ -119,7 +130,7 @@ def test_a_task_has_run_when_its_enqueue_returns():
 
 
 def test_an_async_task_has_run_when_its_enqueue_returns():
-    assert multiply.enqueue(2, b=3).return_value == 6
+    assert value(multiply.enqueue(2, b=3)) == 6
 
 
 @pytest.mark.parametrize("task", [add, plain_add], ids=["ours", "Django's"])
@@ -190,7 +201,7 @@ def test_a_task_may_enqueue_another():
 
 async def test_aenqueue_runs_tasks_of_both_kinds():
     assert (await add.aenqueue(1, b=2)).return_value == 3
-    assert (await multiply.aenqueue(2, b=3)).return_value == 6
+    assert value(await multiply.aenqueue(2, b=3)) == 6
     assert (await fail.aenqueue()).status is TaskResultStatus.FAILED
 
 
@@ -242,7 +253,7 @@ def test_the_queues_of_the_settings_are_valid(queue):
 
 
 def test_an_unknown_queue_is_refused():
-    with pytest.raises(InvalidTask, match="Add it to VTASKS_QUEUES. Did you mean 'emails'?"):
+    with pytest.raises(InvalidTask, match=r"Add it to VTASKS_QUEUES\. Did you mean 'emails'\?"):
         add.using(queue_name="email")
 
 
@@ -326,7 +337,7 @@ def test_a_bulk_fills_batch_queues(backend):
 
 
 def test_a_wrong_item_is_told_by_its_position(backend):
-    with pytest.raises(TypeError, match="^Item 1 "):
+    with pytest.raises(TypeError, match=r"^Item 1 "):
         backend.enqueue_many([(add, (1,), {}), (add,)])
 
 
@@ -440,7 +451,7 @@ def test_what_a_batch_enqueues_waits_for_the_next_flush(backend):
 
 def test_each_batch_queue_is_flushed_by_itself(backend):
     in_batches(batch).enqueue()
-    batch.using(queue_name="other_batches").enqueue()
+    in_batches(batch, "other_batches").enqueue()
 
     backend.flush_batch("batch_queue")
 
@@ -450,7 +461,7 @@ def test_each_batch_queue_is_flushed_by_itself(backend):
 
 def test_all_batch_queues_are_flushed_at_once(backend):
     in_batches(batch).enqueue()
-    batch.using(queue_name="other_batches").enqueue()
+    in_batches(batch, "other_batches").enqueue()
 
     backend.flush_batches()
 
@@ -466,7 +477,7 @@ async def test_batches_are_flushed_from_async_code_too(backend):
     await backend.aflush_batch("batch_queue")
     assert [kwargs_of(members) for members in calls] == [[{"item": 1}], [{"item": 2}]]
 
-    await batch.using(queue_name="other_batches").aenqueue(item=3)
+    await in_batches(batch, "other_batches").aenqueue(item=3)
     await backend.aflush_batches()
     assert kwargs_of(calls[2]) == [{"item": 3}]
 
@@ -527,7 +538,7 @@ def test_every_thread_sees_what_waits(backend):
     in_batches(batch).enqueue()
     seen = []
 
-    thread = threading.Thread(target=lambda: seen.append(len(task_backends["default"].pending_batches["batch_queue"])))
+    thread = threading.Thread(target=lambda: seen.append(len(pending("default", "batch_queue"))))
     thread.start()
     thread.join()
 
@@ -537,7 +548,6 @@ def test_every_thread_sees_what_waits(backend):
 async def test_what_a_view_enqueues_in_its_own_asyncio_task_can_be_flushed_by_the_test(backend):
     await asyncio.gather(*(in_batches(batch).aenqueue(item=item) for item in range(3)))
 
-    backend = task_backends["default"]
     assert len(backend.pending_batches["batch_queue"]) == 3
     await backend.aflush_batch("batch_queue")
     assert sorted(member["kwargs"]["item"] for member in calls[0]) == [0, 1, 2]
@@ -546,22 +556,23 @@ async def test_what_a_view_enqueues_in_its_own_asyncio_task_can_be_flushed_by_th
 def test_the_default_backend_is_the_same(backend):
     in_batches(batch).enqueue()
 
-    assert len(default_task_backend.pending_batches["batch_queue"]) == 1
+    assert default_task_backend.pending_batches is backend.pending_batches  # type: ignore[attr-defined]
+    assert len(backend.pending_batches["batch_queue"]) == 1
 
 
 def test_each_backend_has_its_own_batches():
     with override_settings(TASKS={"default": IMMEDIATE, "other": IMMEDIATE}):
         in_batches(batch).using(backend="other").enqueue()
 
-        assert len(task_backends["default"].pending_batches["batch_queue"]) == 0
-        assert len(task_backends["other"].pending_batches["batch_queue"]) == 1
+        assert len(pending("default", "batch_queue")) == 0
+        assert len(pending("other", "batch_queue")) == 1
 
 
 def test_overridden_tasks_begin_with_empty_batches(backend):
     in_batches(batch).enqueue()
 
     with override_settings(TASKS=TASKS):
-        assert len(task_backends["default"].pending_batches["batch_queue"]) == 0
+        assert len(pending("default", "batch_queue")) == 0
 
 
 def test_overridden_batch_queues_begin_with_empty_batches(backend):
@@ -578,10 +589,10 @@ def test_overridden_batch_queues_begin_with_empty_batches(backend):
 
 def test_a_batch_queue_may_be_made_by_its_setting_alone(backend):
     with override_settings(VTASKS_BATCH_QUEUES={"reports": {}}):
-        result = batch.using(queue_name="reports").enqueue()
-        assert result.status is TaskResultStatus.READY
+        result = in_batches(batch, "reports").enqueue()
+        assert calls == []
         backend.flush_batch("reports")
-        assert result.status is TaskResultStatus.SUCCESSFUL
+        assert [member["id"] for member in calls[0]] == [result.id]
         with pytest.raises(ValueError, match="'batch_queue' is not a batch queue"):
             backend.flush_batch("batch_queue")
 
@@ -591,7 +602,7 @@ def test_a_batch_queue_may_be_made_by_its_setting_alone(backend):
 
 def test_a_batch_queue_may_be_made_among_the_queues(backend):
     with override_settings(VTASKS_QUEUES={"reports": {"batch": {}}}):
-        assert batch.using(queue_name="reports").enqueue().status is TaskResultStatus.READY
+        assert in_batches(batch, "reports").enqueue().status is TaskResultStatus.READY
 
 
 def test_a_queue_that_batches_no_more_runs_at_once(backend):

@@ -8,8 +8,14 @@ from datetime import UTC, datetime
 
 import pytest
 from django.tasks import TaskResultStatus
-from django.tasks.signals import log_task_finished, task_enqueued, task_finished, task_started
+from django.tasks.signals import (  # noqa: TID251  # received as in a project, not sent
+    log_task_finished,
+    task_enqueued,
+    task_finished,
+    task_started,
+)
 from django.test import override_settings
+from msgspec.structs import replace
 
 from django_vtasks import observers
 from django_vtasks.backends.db import DatabaseTaskBackend
@@ -150,12 +156,19 @@ async def test_a_failed_task_has_one_line_in_our_log_that_says_why(way, observer
     caplog.set_level(logging.INFO)
     await report(observer, way, a_run(attempt=2, failure=FAILURE))
 
+    [(level, line)] = lines(caplog, "django_vtasks.observers")
+    assert level == "WARNING"
+    assert line.startswith("Task tests.app.tasks.add failed after 1.500 s: builtins.ValueError: no such address id=")
+    assert line.endswith(f"id={ENVELOPE.id} queue=default attempt=2")
+
+
+def test_a_task_that_cannot_run_at_all_has_one_line_in_our_log(caplog):
+    unreadable = Claim(Envelope.unreadable("abc", "emails"), OWNER, receipt=1, problem="truncated")
+
+    Observer.rejected(unreadable, TaskFailure("django_vtasks.errors.PayloadError", "truncated"))
+
     assert lines(caplog, "django_vtasks.observers") == [
-        (
-            "WARNING",
-            "Task tests.app.tasks.add failed after 1.500 s: builtins.ValueError: no such address"
-            " id=0123456789abcdef0123456789abcdef queue=default attempt=2",
-        )
+        ("WARNING", "Task ? cannot run: truncated id=abc queue=emails"),
     ]
 
 
@@ -197,6 +210,19 @@ def test_a_started_result_has_all_of_djangos_fields(observer, run):
     assert result.finished_at is None
     assert (result.args, result.kwargs, result.backend, result.errors) == ([1], {"b": 2}, "default", [])
     assert (result.worker_ids, result.attempts) == (["north:default#1:1"], 1)
+
+
+def test_the_task_of_a_result_has_the_options_of_its_enqueue(observer):
+    envelope = replace(ENVELOPE, queue="emails", priority=5, run_after=STARTED_AT - 30)
+    run = Run(add, Claim(envelope, OWNER, receipt=1), STARTED_AT)
+
+    with override_settings(VTASKS_QUEUES=["not emails"]):
+        task = run.result.task
+
+    assert (task.queue_name, task.priority) == ("emails", 5)
+    assert task.run_after == datetime.fromtimestamp(STARTED_AT - 30, UTC)
+    assert task.func is add.func
+    assert add.queue_name == "default"
 
 
 def test_a_later_attempt_counts_those_before(observer):
@@ -284,12 +310,17 @@ async def test_on_the_loop_a_synchronous_receiver_does_not_block_it(observer, ru
 @both_ways
 @pytest.mark.parametrize("bad", [broken, abroken], ids=["def", "async def"])
 async def test_a_receiver_that_raises_hurts_neither_the_task_nor_other_receivers(way, bad, observer, run, caplog):
-    with connected(task_started, bad), connected(task_finished, bad):
-        with heard(task_started) as started, heard(task_finished) as finished:
-            if way == "on the loop":
-                await report(observer, way, run, 3)
-            else:
-                await asyncio.to_thread(lambda: (observer.started(run), observer.finished(run, 3)))
+    with (
+        connected(task_started, bad),
+        connected(task_finished, bad),
+        heard(task_started) as started,
+        heard(task_finished) as finished,
+    ):
+        if way == "on the loop":
+            await report(observer, way, run, 3)
+        else:
+            await asyncio.to_thread(observer.started, run)
+            await asyncio.to_thread(observer.finished, run, 3)
 
     assert len(started) == len(finished) == 1
     assert finished[0]["task_result"].status is TaskResultStatus.SUCCESSFUL
@@ -298,7 +329,8 @@ async def test_a_receiver_that_raises_hurts_neither_the_task_nor_other_receivers
     assert all("ZeroDivisionError" in str(record.exc_info) for record in errors)
 
 
-def test_a_receiver_sees_the_exception_of_a_failed_task(observer):
+@both_ways
+async def test_a_receiver_sees_the_exception_of_a_failed_task(way, observer):
     seen = []
 
     def receiver(sender, **kwargs):
@@ -309,8 +341,8 @@ def test_a_receiver_sees_the_exception_of_a_failed_task(observer):
         try:
             raise error
         except ValueError:
-            observer.finished(a_run(failure=FAILURE), None)
-        observer.finished(a_run(), 3)
+            await report(observer, way, a_run(failure=FAILURE))
+        await report(observer, way, a_run())
 
     assert seen == [error, None]
 
@@ -437,9 +469,13 @@ def test_a_worker_tells_of_its_beginning_and_its_end(caplog):
 
 
 def test_a_receiver_that_raises_does_not_keep_a_worker_from_its_work():
-    with connected(worker_started, broken), connected(worker_stopped, broken):
-        with heard(worker_started) as began, heard(worker_stopped) as ended:
-            observers.worker_began(Sender, "north", ["default"])
-            observers.worker_ended(Sender, "north", ["default"])
+    with (
+        connected(worker_started, broken),
+        connected(worker_stopped, broken),
+        heard(worker_started) as began,
+        heard(worker_stopped) as ended,
+    ):
+        observers.worker_began(Sender, "north", ["default"])
+        observers.worker_ended(Sender, "north", ["default"])
 
     assert len(began) == len(ended) == 1
