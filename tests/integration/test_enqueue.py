@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.tasks import TaskResult, TaskResultStatus, task_backends
 from django.tasks.exceptions import InvalidTask
@@ -441,6 +442,13 @@ async def test_a_database_that_is_down_raises_its_own_error_at_once(way, unreach
         await asyncio.wait_for(enqueue(way, add, 1), AT_ONCE)
 
     assert enqueued == []
+
+
+async def test_a_synchronous_enqueue_on_the_loop_is_refused_as_everything_synchronous_in_django(rows):
+    with pytest.raises(SynchronousOnlyOperation):
+        add.enqueue(1)
+
+    assert not await rows.aexists()
 
 
 # Which database

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.tasks import task_backends
@@ -67,6 +68,21 @@ def test_a_rollback_leaves_neither_task_nor_lock(unique, atomic, tasks, locks, a
 
     assert (tasks(), locks(), Group.objects.using(alias).count()) == (0, 0, 0)
     assert task.enqueue(1) is not None
+
+
+@pytest.mark.parametrize("commits", [True, False], ids=["commits", "rolls back"])
+def test_an_asynchronous_enqueue_joins_the_transaction_it_is_awaited_in(commits, backend, atomic, tasks, locks):
+    async def enqueue():
+        await add.using(unique=True).aenqueue(1)
+        await backend.aenqueue_many([(take, (number,), {}) for number in range(2)])
+
+    with suppress(Rollback), atomic():
+        async_to_sync(enqueue)()
+        assert tasks() == 0
+        if not commits:
+            raise Rollback
+
+    assert (tasks(), locks()) == ((3, 1) if commits else (0, 0))
 
 
 def test_a_rollback_leaves_nothing_of_a_bulk(backend, atomic, tasks, locks):

@@ -31,7 +31,6 @@ RAISED = {
     "unserializable": "builtins.TypeError",
     "not finite": "builtins.TypeError",
     "not text": "builtins.ValueError",
-    "several lines": "builtins.ValueError",
     "long": "builtins.ValueError",
 }
 # Python itself turns this one, when a coroutine raises it, into another.
@@ -70,6 +69,16 @@ def test_whatever_a_task_raises_fails_that_task_and_nothing_else(stage):
         [line] = worker.log_lines(f"id={task_id}", " failed ")
         assert exception in line
     assert worker.is_running
+
+
+def test_a_message_of_several_lines_is_one_line_of_the_log(stage):
+    result = tasks.fail.enqueue("several lines")
+    worker = stage.worker()
+
+    stage.until_empty()
+    [line] = worker.log_lines(f"id={result.id}")
+    assert "failed after" in line
+    assert stage.failed()[result.id].failure.message == "first\nsecond\nno such address"
 
 
 @everywhere

@@ -1,5 +1,6 @@
 """Worker processes as an operator has them: started from the shell, told by signals, known by their log."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,13 +13,18 @@ from tests.integration.probes import PATIENCE, eventually
 ROOT = Path(__file__).parents[2]
 RUNWORKER = ("-m", "django", "runworker")
 
+DEADLINE = 1.5
 # A worker whose patience with the database is short, as a test must have it that waits for its end.
-IMPATIENT = """
+IMPATIENT = f"""
 import sys
-from django.core.management import execute_from_command_line
-from django_vtasks.brokers.database.gateway import Gateway
 
-Gateway.__init__.__kwdefaults__["deadline"] = 1.5
+import django
+from django.core.management import execute_from_command_line
+
+django.setup()
+from django_vtasks.brokers.database import DatabaseBroker
+
+DatabaseBroker.__init__.__kwdefaults__["deadline"] = {DEADLINE}
 execute_from_command_line(["django", "runworker", *sys.argv[1:]])
 """
 IMPATIENT_RUNWORKER = ("-c", IMPATIENT)
@@ -63,7 +69,13 @@ class WorkerProcess:
         eventually(lambda: self.log.count(text) >= times or not self.is_running, f"{text!r} in the log", within)
         assert self.log.count(text) >= times, f"The worker ended ({self.process.returncode}) without {text!r}"
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def exits_on(self, number: signal.Signals, after: float) -> None:
+        """Send a signal so many seconds after the start, whatever the worker does by then."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(0.0, self.started_at + after - time.monotonic()))
         self.process.send_signal(number)
 
     def kill(self) -> None:

@@ -56,6 +56,11 @@ def test_the_command_fails_and_shows_the_error():
     assert "(vtasks.E001) VTASKS_QUEUE is not a setting of django-vtasks." in str(raised.value)
 
 
+def test_the_checks_can_be_run_by_their_tag():
+    with override_settings(VTASKS_QUEUE=["emails"]):
+        assert [message.id for message in run_checks(tags=["vtasks"])] == ["vtasks.E001"]
+
+
 def test_the_command_passes_once_the_setting_is_right(capsys):
     with override_settings(VTASKS_QUEUES=["emails"]):
         call_command("check")
@@ -78,8 +83,8 @@ def test_a_backend_that_is_not_in_tasks_is_an_error_with_the_nearest_alias(alias
     assert repr(nearest) in message
 
 
-@pytest.mark.parametrize("path", ["tests.app.nowhere.hook", "tests.app.tasks.no_such_hook"])
-def test_a_task_context_that_cannot_be_imported_is_an_error(path):
+@pytest.mark.parametrize("path", ["tests.app.nowhere.hook", "tests.app.tasks.no_such_hook", "tests.app.tasks.__doc__"])
+def test_a_task_context_that_is_no_callable_to_be_imported_is_an_error(path):
     with override_settings(VTASKS_TASK_CONTEXT="contextlib.nullcontext"):
         assert messages() == []
     with override_settings(VTASKS_TASK_CONTEXT=path):

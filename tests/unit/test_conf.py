@@ -150,7 +150,9 @@ def test_a_changed_setting_takes_effect_at_once_and_its_end_too():
 # Queues
 
 
-@pytest.mark.parametrize("names", [["emails"], ("emails",), {"emails"}, {"emails": {}}, ["default", "emails"]])
+@pytest.mark.parametrize(
+    "names", [["emails"], ("emails",), {"emails"}, {"emails": {}}, {"emails": None}, ["default", "emails"]]
+)
 def test_the_default_queue_is_always_there(names):
     with override_settings(VTASKS_QUEUES=names):
         assert conf.current().queues == EMAILS
@@ -367,8 +369,9 @@ def test_a_misspelt_variable_is_a_problem_with_the_nearest_name(variable):
         conf.current()
 
 
-def test_a_variable_that_is_like_no_setting_is_somebody_elses(variable):
-    variable("VTASKS_REQUIRE_SERVERS", "1")
+@pytest.mark.parametrize("name", ["VTASKS_REQUIRE_SERVERS", "TASKS_QUEUES", "XVTASKS_QUEUES"])
+def test_a_variable_that_is_like_no_setting_is_somebody_elses(name, variable):
+    variable(name, "1")
 
     assert conf.problems() == ()
 

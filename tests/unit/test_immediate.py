@@ -436,7 +436,7 @@ def test_the_members_of_a_group_know_when_they_ran(backend):
 
     assert result.enqueued_at <= result.started_at <= result.finished_at
     assert result.last_attempted_at == result.started_at
-    assert (result.worker_ids, result.attempts) == ([backend.worker_id], 1)
+    assert (result.worker_ids, result.attempts, result.errors) == ([backend.worker_id], 1, [])
 
 
 def test_what_a_batch_enqueues_waits_for_the_next_flush(backend):

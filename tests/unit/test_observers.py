@@ -58,10 +58,7 @@ def run():
 
 
 def a_run(*, attempt=1, failure=None):
-    envelope = Envelope(
-        **{**{name: getattr(ENVELOPE, name) for name in ENVELOPE.__struct_fields__}, "attempt": attempt}
-    )
-    run = Run(add, Claim(envelope, OWNER, receipt=1), STARTED_AT)
+    run = Run(add, Claim(replace(ENVELOPE, attempt=attempt), OWNER, receipt=1), STARTED_AT)
     run.finished_at = FINISHED_AT
     run.failure = failure
     return run

@@ -259,11 +259,6 @@ def test_a_key_without_unique_is_no_lock():
     assert envelope(add.using(unique_key="user-5", ttl=60), 1).unique is None
 
 
-def test_a_given_key_that_is_no_text_for_a_store_is_refused():
-    with pytest.raises((InvalidTask, TypeError)):
-        envelope(add.using(unique=True, unique_key="\ud800"), 1)
-
-
 # Bulk: where a call goes
 
 

@@ -346,7 +346,7 @@ def test_throttling_without_a_time_to_live_is_refused_by_name(make):
         make(unique=True, remove_unique_on_complete=False)
 
 
-@pytest.mark.parametrize("key", ["", 5, b"key", ["key"]])
+@pytest.mark.parametrize("key", ["", 5, b"key", ["key"], "\ud800"])
 def test_a_unique_key_that_is_none_is_refused_by_name(make, key):
     with pytest.raises(InvalidTask, match=r"^unique_key must be a non-empty string"):
         make(unique=True, unique_key=key)
