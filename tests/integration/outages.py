@@ -78,10 +78,10 @@ class Line:
         self._calls: list[_Call] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def swallow_answers(self) -> None:
-        """On the connections that are open, let nothing of what the server says arrive any more."""
+    def swallow_answers(self, beginning_with: bytes = b"") -> None:
+        """On the connections that are open, let no answer arrive any more, from the one on with these bytes in it."""
         for call in self._calls:
-            call.deaf = True
+            call.omens = (beginning_with, beginning_with.hex().encode())
 
     def go_dead(self) -> None:
         """On the connections that are open, let nothing arrive at either end; they stay open."""
@@ -107,6 +107,7 @@ class _Call:
     """One connection: two threads that carry bytes."""
 
     def __init__(self, client: socket.socket, target: str) -> None:
+        self.omens: tuple[bytes, ...] = ()
         self.deaf = False
         self.dumb = False
         self._client = client
@@ -131,6 +132,7 @@ class _Call:
     def _answer(self) -> None:
         with contextlib.suppress(OSError):
             while data := self._server.recv(65536):
+                self.deaf = self.deaf or any(omen in data for omen in self.omens)
                 if not self.deaf:
                     self._client.sendall(data)
             if not self.deaf:

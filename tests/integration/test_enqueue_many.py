@@ -96,7 +96,7 @@ async def test_any_iterable_is_a_bulk(enqueue_many, calls, rows):
     results = await enqueue_many(calls())
 
     assert [result.args for result in results] == [[1], [2]]
-    assert await rows.acount() == 2
+    assert await sync_to_async(rows.count)() == 2
 
 
 async def test_the_arguments_of_a_call_may_be_a_list_or_a_tuple(enqueue_many):
@@ -198,7 +198,7 @@ async def test_of_equal_calls_in_one_bulk_the_first_is_stored(enqueue_many, rows
     results = await enqueue_many([(unique, (1,), {}), (unique, (2,), {}), (unique, (1,), {}), (unique, (2,), {})])
 
     assert [result and result.args for result in results] == [[1], [2], None, None]
-    assert await rows.acount() == 2
+    assert await sync_to_async(rows.count)() == 2
 
 
 async def test_duplicates_across_the_chunks_of_a_large_bulk_are_refused(enqueue_many, rows):
@@ -208,7 +208,7 @@ async def test_duplicates_across_the_chunks_of_a_large_bulk_are_refused(enqueue_
 
     assert None not in results[:6_000]
     assert set(results[6_000:]) == {None}
-    assert await rows.acount() == 6_000
+    assert await sync_to_async(rows.count)() == 6_000
 
 
 # Routes

@@ -125,7 +125,7 @@ def using_keeps_the_signature() -> None:
     add.using(priority="5")  # type: ignore[arg-type]
     add.using(run_after=5)  # type: ignore[arg-type]
     add.using(ttl="60")  # type: ignore[arg-type]
-    add.using(uniqe=True)  # type: ignore[call-arg]
+    add.using(uniquely=True)  # type: ignore[call-arg]
     add.using(10)  # type: ignore[call-arg]
 
 
@@ -145,7 +145,7 @@ def the_decorator_knows_its_options() -> None:
     assert_type(decorated.remove_unique_on_complete, bool)
 
     task(priority="high")  # type: ignore[call-overload]
-    task(uniqe=True)  # type: ignore[call-overload]
+    task(uniquely=True)  # type: ignore[call-overload]
     task(run_after=timedelta(1))  # type: ignore[call-overload]
 
 

@@ -123,7 +123,7 @@ NORMAL: dict[str, tuple[Any, Any]] = {
     "a subclass of int": (Count(7), 7),
     "a subclass of float": (NumberLikeNumpys(0.5), 0.5),
     "a safe string": (mark_safe("<b>"), "<b>"),
-    "bytes": (b"caf\xc3\xa9", "café"),
+    "bytes": (b"\xc3\xa9t\xc3\xa9", "été"),
     "a named tuple": (Point(1, 2), [1, 2]),
     "a deque": (deque([1, 2]), [1, 2]),
     "a range": (range(3), [0, 1, 2]),

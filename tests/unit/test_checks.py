@@ -116,7 +116,7 @@ def test_the_immediate_backend_needs_no_tables():
 @pytest.mark.parametrize(
     ("backend", "option", "hint"),
     [
-        (DATABASE, "DATABSE", " Did you mean 'DATABASE'?"),
+        (DATABASE, "DATABASES", " Did you mean 'DATABASE'?"),
         (DATABASE, "database", ""),
         (DATABASE, "BROKER_URL", ""),
         (IMMEDIATE, "DATABASE", ""),
@@ -132,12 +132,12 @@ def test_an_unknown_option_of_a_backend_is_an_error_with_the_nearest_name(backen
 
 
 def test_a_database_that_is_not_in_databases_is_an_error():
-    tasks = {"default": {"BACKEND": DATABASE, "OPTIONS": {"DATABASE": "defualt"}}}
+    tasks = {"default": {"BACKEND": DATABASE, "OPTIONS": {"DATABASE": "defaults"}}}
 
     with override_settings(TASKS=tasks):
         [(_, message)] = messages()
 
-    assert "'defualt'" in message
+    assert "'defaults'" in message
     assert "'default'" in message
 
 

@@ -117,6 +117,16 @@ async def test_djangos_log_has_the_traceback_of_a_failed_task(way, observer, cap
     assert record.exc_info[1] is error
 
 
+def test_a_log_for_errors_only_has_the_failed_tasks(observer, caplog):
+    caplog.set_level(logging.ERROR, "django.tasks")
+    observer.finished(a_run(), 3)
+    observer.finished(a_run(failure=FAILURE), None)
+
+    [(level, line)] = lines(caplog, "django.tasks")
+    assert level == "ERROR"
+    assert "state=FAILED" in line
+
+
 def test_djangos_log_of_a_successful_task_has_no_traceback(observer, run, caplog):
     caplog.set_level(logging.INFO)
     observer.finished(run, None)

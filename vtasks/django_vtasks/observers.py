@@ -208,7 +208,7 @@ def _log(run: Run) -> None:
     if run.failure is not None:
         logger.warning(
             "Task %s failed after %.3f s: %s: %s id=%s queue=%s attempt=%d",
-            envelope.task, seconds, run.failure.exception, run.failure.message,
+            envelope.task, seconds, run.failure.exception, " ".join(run.failure.message.split()),
             envelope.id, envelope.queue, envelope.attempt,
         )  # fmt: skip
     elif logger.isEnabledFor(logging.INFO):

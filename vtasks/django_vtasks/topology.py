@@ -39,6 +39,7 @@ class Plan:
     queues: Sequence[str]
     concurrency: int | None = None
     node: str
+    hook: ContextHook | None = None
     burst: bool = False
 
 
@@ -60,6 +61,7 @@ def plan(
         queues=_queues(backend_with_broker(alias).queues, config, queues),
         concurrency=concurrency,
         node=_node(worker_id or config.worker_id),
+        hook=_hook(config.task_context),
         burst=burst,
     )
 
@@ -85,10 +87,10 @@ class Worker:
         self._broker = backend.broker
         self._observer = Observer(type(backend))
         self._stopping = asyncio.Event()
-        self._at_once = False
+        self._at_once = asyncio.Event()
 
     async def run(self) -> bool:
-        """Run until stopped; return whether every task ended, so that no thread is left behind."""
+        """Run until stopped; return whether every task ended by itself, so that nothing is left behind."""
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._handle_signals()
         registry = Registry()
@@ -105,7 +107,8 @@ class Worker:
 
     def stop(self, *, at_once: bool = False) -> None:
         """Drain, or with ``at_once`` give everything back now."""
-        self._at_once = self._at_once or at_once
+        if at_once:
+            self._at_once.set()
         self._stopping.set()
 
     async def _work(self, actors: list[QueueWorker]) -> None:
@@ -132,9 +135,9 @@ class Worker:
             await asyncio.sleep(BURST_LOOK_EVERY)
 
     async def _drain(self, actors: list[QueueWorker]) -> bool:
-        timeout = 0.0 if self._at_once else self._config.shutdown_timeout
         logger.info("Worker %s drains", self._plan.node)
-        drained = await asyncio.gather(*(actor.drain(timeout) for actor in actors))
+        timeout = self._config.shutdown_timeout
+        drained = await asyncio.gather(*(actor.drain(timeout, at_once=self._at_once) for actor in actors))
         observers.worker_ended(type(self), self._plan.node, self._plan.queues)
         return all(drained)
 
@@ -163,7 +166,7 @@ class Worker:
                 concurrency=concurrency,
                 registry=registry,
                 observer=self._observer,
-                hook=_hook(self._config.task_context),
+                hook=self._plan.hook,
                 wait=0.0 if self._plan.burst else WAIT,
             )
         )
@@ -195,6 +198,8 @@ def backend_with_broker(alias: str) -> BrokerBackend:
     backend = task_backends[alias]
     if not isinstance(backend, BrokerBackend):
         raise ConfigError(f"TASKS[{alias!r}] is a {type(backend).__name__}, which has nothing for a worker to do.")
+    if errors := [message.msg for message in backend.check() if message.is_serious()]:
+        raise ConfigError(" ".join(errors))
     return backend
 
 
@@ -205,6 +210,8 @@ def _hook(path: str | None) -> ContextHook | None:
         hook: ContextHook = import_string(path)
     except ImportError as error:
         raise ConfigError(f"VTASKS_TASK_CONTEXT: {error}") from error
+    if not callable(hook):
+        raise ConfigError(f"VTASKS_TASK_CONTEXT names {path!r}, which is not callable.")
     return hook
 
 

@@ -106,11 +106,22 @@ class ThreadLanes[T]:
 
 def _with_connections[T](function: Callable[[], T]) -> T:
     reset_queries()
-    close_old_connections()
+    _refresh_connections()
     try:
         return function()
     finally:
         close_old_connections()
+
+
+def _refresh_connections() -> None:
+    """Close what is too old, and have the rest checked at its next use.
+
+    A lane may idle for hours between two tasks; whatever CONN_HEALTH_CHECKS says, a task that is not tried again must
+    not fail of a connection that a restart of the server has broken meanwhile.
+    """
+    for connection in connections.all(initialized_only=True):
+        connection.close_if_unusable_or_obsolete()
+        connection.health_check_enabled = True  # type: ignore[attr-defined]
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -166,7 +177,7 @@ class _Lane(ThreadPoolExecutor):
 
     def tidy(self) -> None:
         if self._used:
-            super().submit(close_old_connections)
+            super().submit(_refresh_connections)
             self._used = False
 
     def close(self) -> None:

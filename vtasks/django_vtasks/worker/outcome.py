@@ -51,5 +51,5 @@ def failure_of(error: BaseException) -> TaskFailure:
 def _text(describe: Callable[[], str]) -> str:
     try:
         return describe()
-    except Exception as error:  # noqa: BLE001 - user code: an exception's own __str__ may raise
+    except BaseException as error:  # noqa: BLE001 - user code: an exception's own __str__ may raise anything
         return f"<{type(error).__name__} while describing the exception>"

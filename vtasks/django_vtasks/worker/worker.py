@@ -60,32 +60,41 @@ class QueueWorker:
         """Begin to claim."""
         self._duties = [asyncio.create_task(self._fetcher.run()), asyncio.create_task(self._completer.run())]
 
-    async def drain(self, timeout: float) -> bool:
+    async def drain(self, timeout: float, *, at_once: asyncio.Event) -> bool:
         """Stop claiming, give back what has not started, let the rest finish for ``timeout`` seconds.
 
-        What has not finished by then is cancelled or, on a thread, left behind, and given back. Return whether
-        all that ran has ended.
+        What has not finished by then, or when ``at_once`` is set, is cancelled or, on a thread, left behind, and
+        given back. Return whether all that ran ended by itself.
         """
         if not self._duties:
             return True
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        deadline = asyncio.get_running_loop().time() + timeout
         fetching, completing = self._duties
         await _end(fetching)
         self._fetcher.give_up()
-        finished = await _within(self._slots.wait_until_empty(), timeout - LAST_WORDS)
+        finished = await self._finish(timeout - LAST_WORDS, at_once)
         if not finished:
-            finished = await self._interrupt()
-        if not await _within(self._completer.flush(), max(LAST_WORDS / 2, deadline - loop.time())):
+            await self._interrupt()
+        left = 0.0 if at_once.is_set() else deadline - asyncio.get_running_loop().time()
+        if not await _within(self._completer.flush(), max(LAST_WORDS / 2, left)):
             logger.error("Queue %s: %d outcomes could not be settled", self.queue, len(self._completer.backlog))
         await _end(completing)
         self._executor.close()
         return finished
 
-    async def _interrupt(self) -> bool:
+    async def _finish(self, timeout: float, at_once: asyncio.Event) -> bool:
+        """Wait for the running tasks; return whether all have ended."""
+        waits = {asyncio.ensure_future(self._slots.wait_until_empty()), asyncio.ensure_future(at_once.wait())}
+        await asyncio.wait(waits, timeout=max(0.0, timeout), return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return not self._slots.held
+
+    async def _interrupt(self) -> None:
+        """Cancel what runs on the loop, and give back what does not end within a moment."""
         self._executor.cancel()
         if await _within(self._slots.wait_until_empty(), LAST_WORDS / 2):
-            return True
+            return
         stuck = self._fetcher.running
         logger.error(
             "Queue %s: %d tasks did not end in time and go back: %s",
@@ -93,7 +102,6 @@ class QueueWorker:
         )  # fmt: skip
         self._abandoned = True
         self._give_back(stuck)
-        return False
 
     def _give_back(self, claims: list[Claim]) -> None:
         for claim in claims:

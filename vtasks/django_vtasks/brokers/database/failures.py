@@ -80,7 +80,7 @@ def _entry(failure: Failure) -> FailedRow:
     return FailedRow(
         task_id=failure.row.task_id,
         queue=failure.row.queue,
-        task=failure.task,
+        task=_storable(failure.task),
         exception=_storable(failure.reason.exception),
         message=_storable(failure.reason.message),
         traceback=_storable(failure.reason.traceback),

@@ -22,6 +22,8 @@ LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 class Command(BaseCommand):
     """Run the tasks of one backend in this process."""
 
+    # Django's own checks ask the database, which may be down; topology.plan() checks what a worker needs.
+    requires_system_checks = ()
     help = "Runs tasks until SIGTERM or Ctrl-C, then lets those that run finish."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -53,19 +55,17 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
         self.stdout.write(f"django-vtasks {version('django-vtasks')} · {plan.backend} · {', '.join(plan.queues)}")
         setproctitle(f"vtasks: {','.join(plan.queues)}")
-        if not _run(plan):
-            # A thread still runs a task that was given back: the interpreter would wait for it for ever.
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(0)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_work(plan))
 
 
-def _run(plan: topology.Plan) -> bool:
-    async def main() -> bool:
-        return await topology.Worker(plan).run()
-
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(main())
+async def _work(plan: topology.Plan) -> None:
+    if not await topology.Worker(plan).run():
+        # A task was interrupted and given back. Its thread may go on, its coroutine refuse to end: the runner and
+        # the interpreter would wait for either.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _loop_factory() -> Any:
