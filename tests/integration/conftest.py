@@ -59,7 +59,7 @@ def stages(tmp_path) -> Iterator[Callable[[str], Stage]]:
 
 
 @pytest.fixture
-def stage(alias, database, stages) -> Stage:
+def stage(alias, database, stages):
     return stages(database(alias))
 
 

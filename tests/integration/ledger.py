@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,5 +34,8 @@ class Ledger:
     def wait_for(self, *keys: str, times: int = 1, within: float = PATIENCE) -> list[dict[str, Any]]:
         """Return the entries of the last key once each key has as many as ``times``."""
         for key in keys:
-            eventually(lambda key=key: self.counts()[key] >= times, f"{times} × {key!r} in the ledger", within)
+            eventually(partial(self._has, key, times), f"{times} × {key!r} in the ledger", within)
         return self.read(keys[-1])
+
+    def _has(self, key: str, times: int) -> bool:
+        return self.counts()[key] >= times

@@ -7,9 +7,12 @@ from pathlib import Path
 
 from django.tasks import task_backends
 
+from django_vtasks.backends.base import Calls
+from django_vtasks.backends.db import DatabaseTaskBackend
 from django_vtasks.brokers.base import FailedTask
 from django_vtasks.brokers.database import DatabaseBroker
 from django_vtasks.db.models import TaskRow, TaskState
+from django_vtasks.results import AnyResult
 from tests.integration.ledger import Ledger
 from tests.integration.probes import PATIENCE, eventually
 from tests.integration.workers import RUNWORKER, WorkerProcess
@@ -28,9 +31,14 @@ class Stage:
 
     @property
     def broker(self) -> DatabaseBroker:
-        broker = task_backends["default"].broker
-        assert isinstance(broker, DatabaseBroker)
-        return broker
+        backend = task_backends["default"]
+        assert isinstance(backend, DatabaseTaskBackend)
+        return backend.broker
+
+    def enqueue_many(self, calls: Calls) -> list[AnyResult | None]:
+        backend = task_backends["default"]
+        assert isinstance(backend, DatabaseTaskBackend)
+        return backend.enqueue_many(calls)
 
     def start(self, *options: str, command: tuple[str, ...] = RUNWORKER, **environment: str) -> WorkerProcess:
         """Start a worker; keywords are environment variables, such as VTASKS_LEASE."""

@@ -167,14 +167,15 @@ class Killer:
         self._stage = stage
         self._chance = chance
         self._prey = [self._start("alpha"), self._start("beta")]
-        self._due = [None, None]
+        self._due: list[float | None] = [None, None]
 
     def look(self):
         now = time.monotonic()
         for place, worker in enumerate(self._prey):
-            if self._due[place] is None and worker.is_ready:
+            due = self._due[place]
+            if due is None and worker.is_ready:
                 self._due[place] = now + self._chance.uniform(0.05, 0.5)
-            elif self._due[place] is not None and now >= self._due[place]:
+            elif due is not None and now >= due:
                 worker.kill()
                 self.kills += 1
                 self._prey[place], self._due[place] = self._start(f"after-{self.kills}"), None
@@ -189,7 +190,7 @@ def test_nothing_is_lost_while_workers_are_killed_at_random(stage, settings):
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     numbers = range(2000)
-    tasks.note.get_backend().enqueue_many(
+    stage.enqueue_many(
         (chance.choice([tasks.work, tasks.awork]), (f"t{n}", round(chance.uniform(0, 0.01), 3)), {}) for n in numbers
     )
     killer = Killer(stage, chance)

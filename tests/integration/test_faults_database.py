@@ -3,6 +3,7 @@
 import signal
 import sqlite3
 import time
+from typing import Any
 
 import pytest
 from django.conf import settings as djangos_settings  # noqa: TID251  # the file that the worker has
@@ -17,12 +18,12 @@ servers_only = pytest.mark.parametrize("alias", ["postgres", "mariadb"], indirec
 COUNT = 400
 
 
-def enqueue_some(count=COUNT):
-    calls = [
+def enqueue_some(stage, count=COUNT):
+    calls: list[Any] = [
         ((tasks.work, tasks.awork)[number % 2], (f"t{number}", 0.005 if number % 5 else 0.05), {})
         for number in range(count)
     ]
-    tasks.note.get_backend().enqueue_many(calls)
+    stage.enqueue_many(calls)
 
 
 def assert_each_ran_once(stage, count=COUNT):
@@ -35,7 +36,7 @@ def assert_each_ran_once(stage, count=COUNT):
 
 @servers_only
 def test_killing_all_connections_again_and_again_under_load(stage, alias):
-    enqueue_some()
+    enqueue_some(stage)
     worker = stage.worker("--concurrency", "8")
     killed = rounds = 0
 
@@ -94,7 +95,7 @@ class TestDatabaseDown:
         stage.environment[name] = str(value)
 
     def test_a_worker_that_starts_meanwhile_comes_up_when_the_database_does(self, stage):
-        enqueue_some(20)
+        enqueue_some(stage, 20)
         worker = stage.start()
         worker.until_it_says("trying again until it works")
         worker.until_it_says("Still cannot", times=2)
@@ -170,7 +171,7 @@ class TestSQLite:
         connection.close()
 
     def test_tasks_that_end_while_the_file_is_locked_are_settled_afterwards(self, stage, long_writer):
-        enqueue_some()
+        enqueue_some(stage)
         worker = stage.worker("--concurrency", "8")
         eventually(lambda: stage.ledger.counts().total() > 20, "some have run")
         long_writer.execute("BEGIN IMMEDIATE")
@@ -196,7 +197,7 @@ class TestSQLite:
         assert stage.ledger.counts() == {"t0": 1, "t0-end": 1}
 
     def test_a_drain_while_the_file_is_locked_ends_in_time_and_loses_nothing(self, stage, long_writer):
-        enqueue_some(50)
+        enqueue_some(stage, 50)
         worker = stage.worker("--concurrency", "4", VTASKS_SHUTDOWN_TIMEOUT="3", VTASKS_LEASE="2")
         eventually(lambda: stage.ledger.counts().total() > 5, "some have run")
         long_writer.execute("BEGIN IMMEDIATE")

@@ -4,6 +4,7 @@ import contextlib
 import time
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -48,9 +49,9 @@ def own(own_server, stages):
     own_server.thaw()
 
 
-def enqueue_some():
-    calls = [((tasks.work, tasks.awork)[number % 2], (f"t{number}", 0.02), {}) for number in range(COUNT)]
-    tasks.note.get_backend().enqueue_many(calls)
+def enqueue_some(stage):
+    calls: list[Any] = [((tasks.work, tasks.awork)[number % 2], (f"t{number}", 0.02), {}) for number in range(COUNT)]
+    stage.enqueue_many(calls)
 
 
 def assert_all_ran(stage, *, again=0):
@@ -63,7 +64,7 @@ def assert_all_ran(stage, *, again=0):
 
 
 def test_a_restart_of_the_server_loses_nothing(own, own_server):
-    enqueue_some()
+    enqueue_some(own)
     worker = own.worker("--concurrency", "8")
     eventually(lambda: own.ledger.counts().total() > 50, "some have run")
     connections["own"].close()
@@ -77,7 +78,7 @@ def test_a_restart_of_the_server_loses_nothing(own, own_server):
 
 
 def test_a_frozen_server_costs_a_deadline_and_nothing_else(own, own_server):
-    enqueue_some()
+    enqueue_some(own)
     worker = own.worker("--concurrency", "8", command=IMPATIENT_RUNWORKER, VTASKS_LEASE="30")
     eventually(lambda: own.ledger.counts().total() > 50, "some have run")
     own_server.freeze()
@@ -93,7 +94,7 @@ def test_a_frozen_server_costs_a_deadline_and_nothing_else(own, own_server):
 
 
 def test_a_server_frozen_beyond_the_lease_runs_a_task_twice_at_most(own, own_server):
-    enqueue_some()
+    enqueue_some(own)
     worker = own.worker("--concurrency", "8", command=IMPATIENT_RUNWORKER, VTASKS_LEASE="2")
     eventually(lambda: own.ledger.counts().total() > 50, "some have run")
     own_server.freeze()

@@ -1,6 +1,7 @@
 """The command: tasks run, nothing is left, the log says so, and what cannot be done is said in one line."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.utils import timezone
@@ -45,7 +46,7 @@ class TestTasksRun:
 
     def test_an_idle_worker_takes_what_is_enqueued_and_what_comes_due(self, stage):
         worker = stage.worker()
-        tasks.note.using(run_after=timezone.now() + timezone.timedelta(seconds=0.5)).enqueue("delayed")
+        tasks.note.using(run_after=timezone.now() + timedelta(seconds=0.5)).enqueue("delayed")
         tasks.note.enqueue("now")
 
         stage.ledger.wait_for("now", "delayed", within=10)
@@ -77,7 +78,7 @@ class TestBurst:
         assert stage.size() == 0
 
     def test_it_leaves_delayed_tasks_where_they_are(self, stage):
-        tasks.note.using(run_after=timezone.now() + timezone.timedelta(hours=1)).enqueue("later")
+        tasks.note.using(run_after=timezone.now() + timedelta(hours=1)).enqueue("later")
 
         assert stage.start("--burst").exit_code() == 0
         assert stage.size() == 1
@@ -91,7 +92,7 @@ class TestBurst:
         assert len(stage.failed()) == 1
 
     def test_more_tasks_than_any_buffer_holds(self, stage):
-        tasks.note.get_backend().enqueue_many([(tasks.anote, (f"n{n}",), {}) for n in range(1500)])
+        stage.enqueue_many([(tasks.anote, (f"n{n}",), {}) for n in range(1500)])
 
         assert stage.start("--burst").exit_code() == 0
         assert stage.ledger.counts() == {f"n{n}": 1 for n in range(1500)}
@@ -192,8 +193,25 @@ def test_each_queue_has_its_own_concurrency(stage, settings):
 
 
 def test_two_workers_share_a_queue_and_run_nothing_twice(stage):
-    tasks.note.get_backend().enqueue_many([(tasks.awork, (f"w{n}", 0.01), {}) for n in range(300)])
+    stage.enqueue_many([(tasks.awork, (f"w{n}", 0.01), {}) for n in range(300)])
     workers = [stage.start("--burst", "--concurrency", "5", "--id", name) for name in ("alpha", "beta")]
 
     assert [worker.exit_code() for worker in workers] == [0, 0]
     assert stage.ledger.counts() == {f"w{n}": 1 for n in range(300)}
+
+
+@pytest.mark.parametrize("alias", ["default", "postgres"], indirect=True, ids=["sqlite", "postgresql"])
+def test_a_worker_whose_slots_are_full_keeps_nothing_from_an_idle_one(stage):
+    full = [f"h{number}" for number in range(20)]
+    for key in full:
+        tasks.ahold.enqueue(key)
+    stage.worker("--concurrency", "20")
+    stage.ledger.wait_for(*full)
+    stage.worker("--concurrency", "20")
+    for number in range(5):
+        tasks.anote.enqueue(f"n{number}")
+        stage.ledger.wait_for(f"n{number}", within=2.5)
+
+    stage.ledger.open(*full)
+    stage.until_empty()
+    assert set(stage.ledger.counts().values()) == {1}

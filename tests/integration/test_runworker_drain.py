@@ -3,6 +3,8 @@
 import random
 import signal
 import time
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -98,6 +100,24 @@ def test_nothing_that_a_task_does_keeps_the_process_beyond_its_time_out(stage, t
     assert_given_back(stage, result.id)
 
 
+@pytest.mark.parametrize(
+    "task",
+    [tasks.leave_job_behind, tasks.leave_thread_behind, tasks.leave_coroutine_behind],
+    ids=["a job of the loop's executor", "a thread", "a coroutine that refuses"],
+)
+@pytest.mark.parametrize("options", [[], ["--burst"]], ids=["until told to stop", "burst"])
+def test_nothing_that_a_task_left_behind_keeps_the_process(stage, task, options):
+    """The task has ended, and so should the worker, although something that it began goes on."""
+    task.enqueue("ended")
+    worker = stage.worker(*options, VTASKS_SHUTDOWN_TIMEOUT="3")
+    stage.ledger.wait_for("ended")
+    stage.until_empty()
+    if not options:
+        worker.send(signal.SIGTERM)
+
+    assert worker.exit_code(3 + SLACK) == 0
+
+
 def test_a_second_sigterm_changes_nothing(stage):
     """Heroku sends it to every process, and perhaps again."""
     tasks.hold.enqueue("held")
@@ -172,16 +192,22 @@ def test_a_signal_at_any_moment_of_start_up_loses_nothing(stage, number):
     assert not stage.failed().keys() & ids
 
 
+def has_run(stage, count):
+    return stage.ledger.counts().total() >= count or not stage.size()
+
+
 @everywhere
 def test_a_drain_under_load_loses_nothing_spends_no_attempt_and_runs_nothing_twice(stage):
-    calls = [(task, (f"{task.func.__name__}{n}", 0.005), {}) for n in range(150) for task in (tasks.work, tasks.awork)]
-    ids = {result.id for result in tasks.note.get_backend().enqueue_many(calls)}
+    calls: list[Any] = [
+        (task, (f"{task.func.__name__}{n}", 0.005), {}) for n in range(150) for task in (tasks.work, tasks.awork)
+    ]
+    ids = {result.id for result in stage.enqueue_many(calls)}
     assert len(ids) == 300
     drains = 0
     while stage.size() > 100:
         worker = stage.worker("--concurrency", "8")
         seen = stage.ledger.counts().total()
-        eventually(lambda seen=seen: stage.ledger.counts().total() >= seen + 80 or not stage.size(), "it works")
+        eventually(partial(has_run, stage, seen + 80), "it works")
         worker.send(signal.SIGTERM)
         assert worker.exit_code(HANG) == 0
         drains += 1

@@ -1,5 +1,7 @@
 """Each running task has its own thread, database connection and context, and leaves nothing to the next."""
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connections
@@ -81,10 +83,10 @@ class TestConnections:
 @pytest.mark.parametrize("alias", ["postgres", "mariadb"], indirect=True, ids=["postgresql", "mariadb"])
 @pytest.mark.parametrize("max_age", ["0", "600"])
 def test_connections_are_bounded_however_many_tasks_have_run(stage, alias, max_age, no_groups):
-    calls = [
+    calls: list[Any] = [
         (task, (f"{task.func.__name__}{n}",), {}) for n in range(150) for task in (tasks.add_group, tasks.aadd_group)
     ]
-    tasks.note.get_backend().enqueue_many(calls)
+    stage.enqueue_many(calls)
     stage.worker("--concurrency", "4", TEST_CONN_MAX_AGE=max_age)
 
     most = 0

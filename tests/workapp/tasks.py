@@ -181,6 +181,30 @@ async def hold_in_lane(key):
 
 
 @task
+async def leave_job_behind(key):
+    """End while a job of the loop's default executor goes on."""
+    asyncio.get_running_loop().run_in_executor(None, until_open, "never")
+    record(key)
+
+
+@task
+def leave_thread_behind(key):
+    """End while a thread goes on for which the interpreter would wait."""
+    threading.Thread(target=until_open, args=("never",), daemon=False).start()
+    record(key)
+
+
+@task
+async def leave_coroutine_behind(key):
+    """End while a coroutine goes on that refuses to be cancelled."""
+    left_behind.append(asyncio.create_task(stubborn.func("never")))
+    record(key)
+
+
+left_behind: list[asyncio.Task[Any]] = []
+
+
+@task
 def die(key, how):
     """Take the worker along."""
     record(key)

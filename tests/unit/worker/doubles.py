@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 from django_vtasks.brokers.base import Claim, Owner
@@ -12,6 +12,7 @@ from django_vtasks.envelope import Envelope
 from django_vtasks.errors import UnknownTask
 from django_vtasks.results import AnyTask
 from tests.contract.given import a_task
+from tests.workapp import tasks as workapp
 
 OWNER = Owner("north", "mail#1")
 PATIENCE = 10.0
@@ -92,9 +93,12 @@ class Registered:
         return self._tasks[path]
 
 
-def as_task(function: Callable[..., Any], *, takes_context: bool = False) -> Any:
-    """Return what the executor needs of a task; its function may be a closure of the test."""
-    return SimpleNamespace(func=function, takes_context=takes_context, backend="default", module_path="tests.closure")
+def as_task(function: Callable[..., Any], *, takes_context: bool = False) -> AnyTask:
+    """Return a task whose function may be a closure of the test, which no project could enqueue."""
+    task = replace(workapp.note)
+    object.__setattr__(task, "func", function)
+    object.__setattr__(task, "takes_context", takes_context)
+    return task
 
 
 class SilentObserver:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,10 @@ class Stage:
     def __init__(self, *functions, concurrency=4, hook=None, observer=None, takes_context=False):
         tasks = {function.__name__: as_task(function, takes_context=takes_context) for function in functions}
         self.observer = observer or SilentObserver()
-        self.ends = []
+        self.ends: list[Any] = []
         self.executor = Executor(
             Registered(**tasks),  # type: ignore[arg-type]
-            self.observer,
+            self.observer,  # type: ignore[arg-type]
             concurrency,
             lambda *end: self.ends.append(end),
             hook=hook,
@@ -114,14 +115,10 @@ class TestOutcomes:
         def work():
             raise AssertionError("never called")
 
-        function = work
-        if kind != "def":
+        async def awork():
+            raise AssertionError("never called")
 
-            async def work():  # type: ignore[no-redef]
-                raise AssertionError("never called")
-
-            function = work
-        outcome = await stage(function).run("work", "one too many")
+        outcome = await stage(work, awork).run("work" if kind == "def" else "awork", "one too many")
 
         assert isinstance(outcome, Failed)
         assert outcome.failure.exception == "builtins.TypeError"

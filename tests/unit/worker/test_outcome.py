@@ -30,7 +30,7 @@ class Mute(Exception):
 
 class NoText(Exception):
     def __str__(self):
-        return 7  # type: ignore[return-value]  # noqa: PLE0307
+        return 7  # noqa: PLE0307
 
 
 class Deadly(Exception):
@@ -55,13 +55,9 @@ def test_a_nested_class_has_its_full_path():
 
 
 def test_the_cause_is_in_the_traceback():
-    try:
-        try:
-            throw(KeyError("inner"))
-        except KeyError as error:
-            raise ValueError("outer") from error
-    except ValueError as error:
-        failure = failure_of(error)
+    error = ValueError("outer")
+    error.__cause__ = KeyError("inner")
+    failure = raised(error)
 
     assert "KeyError" in failure.traceback
     assert "direct cause" in failure.traceback
@@ -97,10 +93,9 @@ def test_a_recursion_error_is_described():
     def recurse():
         return recurse() + 1
 
-    try:
+    with pytest.raises(RecursionError) as caught:
         recurse()
-    except RecursionError as error:
-        failure = failure_of(error)
+    failure = failure_of(caught.value)
 
     assert failure.exception == "builtins.RecursionError"
     assert "recurse" in failure.traceback

@@ -1,0 +1,197 @@
+"""The lease is renewed on a thread, whatever the store does, and ends with the worker."""
+
+import contextlib
+import threading
+import time
+
+import pytest
+
+from django_vtasks.brokers.base import Reclaimed
+from django_vtasks.worker import outage
+from django_vtasks.worker.lease import STOP_TIMEOUT, LeaseKeeper
+
+NODE = "north-1-abc"
+PATIENCE = 10.0
+
+
+class Store:
+    """A coordinator that answers as the test says, and wakes who waits for a call."""
+
+    def __init__(self):
+        self.renewed = [False]
+        self.reclaimed = [Reclaimed([], [])]
+        self.trouble = {}
+        self.calls = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self._news = threading.Condition()
+
+    def renew(self, node, ttl):
+        return self._answer("renew", node, ttl, answers=self.renewed, usual=True)
+
+    def reclaim_expired(self, cause):
+        return self._answer("reclaim_expired", cause, answers=self.reclaimed, usual=Reclaimed([], []))
+
+    def leave(self, node):
+        return self._answer("leave", node, answers=[], usual=None)
+
+    def count(self, name):
+        return sum(call[0] == name for call in self.calls)
+
+    def wait_for(self, name, times=1):
+        with self._news:
+            assert self._news.wait_for(lambda: self.count(name) >= times, PATIENCE), (
+                f"no {times} × {name}: {self.calls}"
+            )
+
+    def _answer(self, name, *arguments, answers, usual):
+        with self._news:
+            self.calls.append((name, *arguments))
+            self._news.notify_all()
+        self.gate.wait(PATIENCE)
+        if error := self.trouble.get(name):
+            raise error
+        return answers.pop(0) if answers else usual
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def keep(store, monkeypatch):
+    monkeypatch.setattr(outage, "FIRST_DELAY", 0.001)
+    made = []
+
+    def keep(ttl=0.03, taken=lambda: None):
+        keeper = LeaseKeeper(store, NODE, ttl, taken)
+        made.append(keeper)
+        keeper.start()
+        return keeper
+
+    yield keep
+    store.gate.set()
+    store.trouble.clear()
+    for keeper in made:
+        keeper.stop()
+        keeper._thread.join(PATIENCE)
+        assert not keeper._thread.is_alive()
+
+
+def test_it_takes_the_lease_at_once_and_says_so_once(store, keep):
+    taken = []
+    keep(taken=lambda: taken.append(store.count("renew")))
+    store.wait_for("renew", 4)
+
+    assert taken == [1]
+    assert store.calls[0] == ("renew", NODE, 0.03)
+
+
+def test_each_renewal_looks_for_nodes_that_vanished(store, keep):
+    keep()
+    store.wait_for("reclaim_expired", 3)
+
+    assert [call[0] for call in store.calls[:4]] == ["renew", "reclaim_expired", "renew", "reclaim_expired"]
+
+
+def test_it_renews_three_times_in_the_time_that_the_lease_lasts(store, keep):
+    keep(ttl=0.6)
+    store.wait_for("renew", 1)
+    began = time.monotonic()
+    store.wait_for("renew", 4)
+
+    assert 0.5 <= time.monotonic() - began < 0.6 + 0.6
+
+
+def test_stopping_ends_the_lease_and_is_not_held_up_by_the_pause(store, keep):
+    keeper = keep(ttl=3600.0)
+    store.wait_for("reclaim_expired")
+    began = time.monotonic()
+    keeper.stop()
+
+    assert time.monotonic() - began < STOP_TIMEOUT
+    assert store.calls[-1] == ("leave", NODE)
+    keeper.stop()
+    assert store.count("leave") == 1
+
+
+def test_trouble_is_logged_and_tried_again_within_a_third_of_the_lease(store, keep, caplog):
+    store.trouble["renew"] = OSError("closed")
+    taken = []
+    keep(taken=lambda: taken.append(1))
+    store.wait_for("renew", 4)
+    assert taken == []
+    del store.trouble["renew"]
+    store.wait_for("reclaim_expired")
+
+    assert taken == [1]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[0] == "Cannot renew the lease; trying again until it works"
+    assert messages[1] == "Still cannot renew the lease (2 failures): closed"
+
+
+def test_a_lease_that_had_run_out_is_reported(store, keep, caplog):
+    store.renewed[:] = [False, True, False]
+    keep()
+    store.wait_for("renew", 4)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"The lease of node {NODE} had run out; its tasks were given to others"
+    ]
+
+
+def test_the_first_renewal_reports_no_loss(store, keep, caplog):
+    keep()
+    store.wait_for("renew", 3)
+
+    assert caplog.records == []
+
+
+def test_what_it_takes_back_is_reported(store, keep, caplog):
+    store.reclaimed[:] = [Reclaimed(["a", "b"], ["c"]), Reclaimed([], [])]
+    keep()
+    store.wait_for("reclaim_expired", 3)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "Took back 3 tasks of vanished workers; 1 of them failed for good"
+    ]
+
+
+def test_a_reclaim_that_fails_costs_the_lease_nothing(store, keep):
+    store.trouble["reclaim_expired"] = OSError("deadlock")
+    taken = []
+    keep(taken=lambda: taken.append(1))
+    store.wait_for("renew", 4)
+
+    assert taken == [1]
+
+
+def test_a_lease_that_cannot_be_ended_runs_out_by_itself(store, keep, caplog):
+    store.trouble["leave"] = OSError("closed")
+    keeper = keep()
+    store.wait_for("renew")
+    keeper.stop()
+
+    assert f"Could not end the lease of node {NODE}: closed" in caplog.text
+
+
+def test_a_store_that_does_not_answer_does_not_keep_the_worker_from_stopping(store, keep):
+    store.gate.clear()
+    keeper = keep()
+    store.wait_for("renew")
+    began = time.monotonic()
+    keeper.stop()
+
+    assert time.monotonic() - began < STOP_TIMEOUT + 1
+
+
+def test_a_store_that_does_not_answer_once_is_asked_again_before_the_lease_runs_out(store, keep):
+    """A connection may go dead without a word: the call on it never returns, the next one would."""
+    store.gate.clear()
+    keep(ttl=0.6)
+    store.wait_for("renew")
+
+    with contextlib.suppress(AssertionError):
+        store.wait_for("renew", 2)
+    assert store.count("renew") >= 2
