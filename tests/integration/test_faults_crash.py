@@ -19,7 +19,7 @@ LEASE = 2.0
 RENEWAL = LEASE / 3
 SLACK = 2.5
 """Seconds for processes to be scheduled on a busy machine, beyond what the leases say."""
-KILLS = 8
+KILLS = 6
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +181,7 @@ class Killer:
                 self._prey[place], self._due[place] = self._start(f"after-{self.kills}"), None
 
     def _start(self, name):
-        return self._stage.start("--skip-checks", "--concurrency", "10", "--id", name)
+        return self._stage.start("--concurrency", "10", "--id", name)
 
 
 @pytest.mark.parametrize("alias", ["default", "postgres"], indirect=True, ids=["sqlite", "postgresql"])

@@ -210,7 +210,7 @@ def test_a_worker_whose_slots_are_full_keeps_nothing_from_an_idle_one(stage):
     stage.worker("--concurrency", "20")
     for number in range(5):
         tasks.anote.enqueue(f"n{number}")
-        stage.ledger.wait_for(f"n{number}", within=2.5)
+        stage.ledger.wait_for(f"n{number}", within=10)
 
     stage.ledger.open(*full)
     stage.until_empty()

@@ -86,7 +86,6 @@ def test_a_message_of_several_lines_is_one_line_of_the_log(stage):
     assert stage.failed()[result.id].failure.message == "first\nsecond\nno such address"
 
 
-@everywhere
 def test_a_failed_task_costs_no_slot(stage):
     """With two slots, two leaked ones would stop the worker."""
     for kind in RAISED:
@@ -145,7 +144,6 @@ def test_a_payload_that_cannot_be_read_goes_to_the_failed_list_with_the_reason(s
     assert worker.is_running
 
 
-@everywhere
 def test_a_payload_beyond_the_limit_is_not_unpacked(stage):
     big = zstd.compress(b"[" + b"1," * (100 * 1024 * 1024) + b"1]")
     task_id = corrupted(stage, big)
@@ -192,7 +190,6 @@ def test_only_registered_tasks_run_and_no_path_is_imported(stage):
     assert not touched.exists()
 
 
-@everywhere
 def test_arguments_that_the_function_does_not_take_fail_the_task(stage):
     result = tasks.note.enqueue()  # type: ignore[call-arg]
     other = tasks.anote.enqueue("key", 1, **{"no such": "keyword"})
@@ -204,7 +201,6 @@ def test_arguments_that_the_function_does_not_take_fail_the_task(stage):
     assert other.id not in stage.failed()
 
 
-@everywhere
 def test_the_failed_list_keeps_to_its_cap_and_counts_what_it_evicts(stage, settings):
     settings(VTASKS_DLQ_CAP=3)
     for _ in range(8):

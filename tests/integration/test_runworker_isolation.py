@@ -180,38 +180,54 @@ class TestContextHook:
 class TestSignals:
     """Django's task_started and task_finished, with receivers of both kinds."""
 
-    @pytest.mark.parametrize(
-        "task", [tasks.note, tasks.anote, tasks.awork], ids=["def", "async that never waits", "async"]
-    )
     @pytest.mark.parametrize("receivers", ["sync", "async", "sync async", "failing sync async"])
-    def test_a_success_is_told_once_to_each_receiver(self, stage, task, receivers):
-        result = task.enqueue("key", *([0.01] if task is tasks.awork else []))
+    def test_a_success_is_told_once_to_each_receiver(self, stage, receivers):
+        results = [
+            (tasks.note.enqueue("def"), {"discarded": "def"}),
+            (tasks.anote.enqueue("never waits"), {"discarded": "never waits"}),
+            (tasks.awork.enqueue("waits", 0.01), None),
+        ]
         stage.worker(TEST_RECEIVERS=receivers)
         stage.until_empty()
 
-        kinds = [kind for kind in receivers.split() if kind != "failing"]
-        started, finished = (stage.ledger.read(f"{name}-{result.id}") for name in ("started", "finished"))
-        assert sorted(entry["kind"] for entry in started) == sorted(kinds)
-        assert {entry["status"] for entry in started} == {"RUNNING"}
-        assert sorted(entry["kind"] for entry in finished) == sorted(kinds)
-        for entry in finished:
-            assert (entry["status"], entry["finished"], entry["errors"]) == ("SUCCESSFUL", True, [])
-            assert entry["value"] == (None if task is tasks.awork else {"discarded": "key"})
-        assert stage.ledger.counts()["key"] == 1
+        kinds = sorted(kind for kind in receivers.split() if kind != "failing")
+        for result, value in results:
+            started, finished = (stage.ledger.read(f"{name}-{result.id}") for name in ("started", "finished"))
+            assert sorted(entry["kind"] for entry in started) == kinds
+            assert {entry["status"] for entry in started} == {"RUNNING"}
+            assert sorted(entry["kind"] for entry in finished) == kinds
+            for entry in finished:
+                assert (entry["status"], entry["finished"], entry["errors"]) == ("SUCCESSFUL", True, [])
+                assert entry["value"] == value
+        assert [stage.ledger.counts()[key] for key in ("def", "never waits", "waits")] == [1, 1, 1]
         assert stage.failed() == {}
 
-    @pytest.mark.parametrize("task", [tasks.fail, tasks.afail, tasks.afail_later], ids=["def", "async", "async later"])
     @pytest.mark.parametrize("receivers", ["sync", "async"])
-    def test_a_failure_is_told_with_its_exception(self, stage, task, receivers):
-        results = {kind: task.enqueue(kind) for kind in ("ValueError", "KeyboardInterrupt", "Mute", "CancelledError")}
+    def test_a_failure_is_told_with_its_exception(self, stage, receivers):
+        results = {
+            task.enqueue(kind).id: kind
+            for task in (tasks.fail, tasks.afail, tasks.afail_later)
+            for kind in ("ValueError", "KeyboardInterrupt", "Mute", "CancelledError")
+        }
         worker = stage.worker(TEST_RECEIVERS=receivers)
         stage.until_empty()
 
-        for kind, result in results.items():
-            [entry] = stage.ledger.read(f"finished-{result.id}")
+        for task_id, kind in results.items():
+            [entry] = stage.ledger.read(f"finished-{task_id}")
             assert (entry["status"], entry["finished"], entry["value"]) == ("FAILED", True, None)
             [exception] = entry["errors"]
             assert exception.endswith(kind)
             assert "tasks.py" in entry["tracebacks"][0]
-        assert stage.failed().keys() == {result.id for result in results.values()}
+        assert stage.failed().keys() == results.keys()
+        assert worker.is_running
+
+    def test_a_receiver_that_raises_anything_at_all_costs_neither_a_slot_nor_the_worker(self, stage):
+        for number in range(3):
+            tasks.note.enqueue(f"n{number}")
+            tasks.anote.enqueue(f"a{number}")
+            tasks.fail.enqueue("ValueError")
+            tasks.afail_later.enqueue("ValueError")
+        worker = stage.worker("--concurrency", "1", TEST_RECEIVERS="exiting")
+
+        stage.until_empty()
         assert worker.is_running

@@ -210,6 +210,22 @@ def test_the_longest_name_of_a_queue_has_a_hundred_characters():
         assert "q" * 100 in conf.current().queues
 
 
+def test_the_smallest_numbers_are_valid():
+    settings = {
+        "VTASKS_QUEUES": {"cold": {"concurrency": 1, "processes": 1, "batch": {"count": 1, "timeout": 0.001}}},
+        "VTASKS_CONCURRENCY": 1,
+        "VTASKS_PROCESSES": 1,
+        "VTASKS_DLQ_CAP": 1,
+        "VTASKS_MAX_RESCUES": 0,
+        "VTASKS_METRICS_PORT": 1,
+        "VTASKS_HEALTH_PORT": 65535,
+        "VTASKS_LEASE": 0.001,
+    }
+
+    with override_settings(**settings):
+        assert conf.current().queues["cold"] == Queue("cold", 1, 1, Batch(1, 0.001))
+
+
 # Values that are wrong
 
 BAD_VALUES: dict[str, list[tuple[Any, str]]] = {

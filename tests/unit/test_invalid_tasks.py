@@ -146,6 +146,7 @@ def test_queues_of_the_backend_are_valid_instead_of_the_settings():
 def test_an_empty_list_of_queues_lets_every_name_pass():
     with override_settings(TASKS={"default": {"BACKEND": DATABASE, "QUEUES": []}}):
         assert add.using(queue_name="whatever").queue_name == "whatever"
+        assert add.using(queue_name="x").queue_name == "x"
 
 
 @pytest.mark.parametrize("queue", ["", "q" * 101, 5])

@@ -179,6 +179,13 @@ def test_a_task_that_cannot_run_at_all_has_one_line_in_our_log(caplog):
     ]
 
 
+def test_a_task_that_nobody_knows_is_named_in_our_log(caplog):
+    Observer.rejected(a_run().claim, TaskFailure("django_vtasks.errors.UnknownTask", "No task"))
+
+    [(_, line)] = lines(caplog, "django_vtasks.observers")
+    assert line == f"Task tests.app.tasks.add cannot run: No task id={ENVELOPE.id} queue=default"
+
+
 def test_a_failure_with_percent_signs_can_be_logged(observer, caplog):
     observer.finished(a_run(failure=TaskFailure("builtins.ValueError", "100 %s %d {x}")), None)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.tasks import Task
 from django.tasks.exceptions import InvalidTask
 from django.test import override_settings
 
@@ -89,7 +90,13 @@ def test_a_run_after_without_time_zone_is_in_the_projects(monkeypatch):
 
 
 def test_a_plain_django_task_has_no_lock():
-    assert envelope(plain_add, 1).unique is None
+    plain: Task[..., int] = Task(
+        func=add.func, priority=5, backend="default", queue_name="emails", run_after=None, takes_context=False
+    )
+
+    made = envelope(plain, 1)
+
+    assert (made.task, made.queue, made.priority, made.unique) == ("tests.app.tasks.add", "emails", 5, None)
 
 
 # Ids

@@ -493,9 +493,14 @@ def on_anything_fail(sender, task_result, **kwargs):
     raise ValueError("a receiver's own trouble")
 
 
+def on_anything_exit(sender, task_result, **kwargs):
+    raise SystemExit("a receiver's own idea")
+
+
 RECEIVERS = {
     "sync": {task_started: on_started, task_finished: on_finished},
     "async": {task_started: aon_started, task_finished: aon_finished},
+    "exiting": {task_started: on_anything_exit, task_finished: on_anything_exit},
     "failing": {task_started: on_anything_fail, task_finished: on_anything_fail},
 }
 

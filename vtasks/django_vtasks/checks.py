@@ -24,7 +24,8 @@ def _dangling(config: conf.Config) -> list[str]:
         found.append(f"VTASKS_BACKEND names {config.backend!r}, which is not in TASKS.{hint}")
     if config.task_context is not None:
         try:
-            import_string(config.task_context)
+            if not callable(import_string(config.task_context)):
+                found.append(f"VTASKS_TASK_CONTEXT names {config.task_context!r}, which is not callable.")
         except ImportError as error:
             found.append(f"VTASKS_TASK_CONTEXT names {config.task_context!r}, which cannot be imported: {error}")
     return found

@@ -10,7 +10,6 @@ __all__ = [
     "LeaseLost",
     "PayloadError",
     "PayloadTooLarge",
-    "TasksNotLoaded",
     "UnknownTask",
     "VTasksError",
     "WorkerLost",
@@ -39,10 +38,6 @@ class BrokerUnavailable(VTasksError):
 
 class LeaseLost(VTasksError):
     """This node's lease ran out and its tasks were given to others."""
-
-
-class TasksNotLoaded(VTasksError):
-    """A module with tasks could not be imported."""
 
 
 class UnknownTask(VTasksError):

@@ -128,7 +128,9 @@ class Run:
 
 
 class Observer:
-    """Report runs to Django's signals and to the log; what a receiver raises is logged, never passed on.
+    """Report runs to the log and to Django's signals.
+
+    An exception of a receiver is logged; what is no Exception, such as SystemExit, comes through.
 
     The synchronous methods are called on the thread that runs the task, the others on the loop. finished()
     is called while the task's exception, if any, is being handled.
@@ -150,17 +152,17 @@ class Observer:
 
     def finished(self, run: Run, value: Any) -> None:
         """Report the end of a run, which returned ``value`` unless it failed."""
+        _log(run)
         if _someone_listens(task_finished, log_task_finished):
             task_finished.send_robust(self._sender, task_result=run.finished_result(value))
         elif _django_logs(task_finished, log_task_finished, logging.INFO if run.failure is None else logging.ERROR):
             log_task_finished(self._sender, run.finished_result(value))
-        _log(run)
 
     async def afinished(self, run: Run, value: Any) -> None:
         """Report the end of a run to the project's receivers, on the thread of the task's lane."""
+        _log(run)
         result, error = run.finished_result(value), sys.exception()
         await sync_to_async(_send_while_handling)(error, task_finished, self._sender, result)
-        _log(run)
 
     @staticmethod
     def rejected(claim: Claim, failure: TaskFailure) -> None:

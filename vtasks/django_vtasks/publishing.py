@@ -122,7 +122,7 @@ def _triple(position: int, item: Any) -> tuple[AnyTask, Sequence[Any], Mapping[s
     return task, args, kwargs
 
 
-# Bounded, and by identity of an immutable task: a bulk of a thousand routed calls validates once.
+# A bulk of a thousand calls that route themselves makes, and validates, one task.
 @lru_cache(maxsize=256)
 def _routed(task: AnyTask, queue_name: str) -> AnyTask:
     return task.using(queue_name=queue_name)

@@ -30,9 +30,9 @@ else:
 class VTask[**P, R](_Task[P, R]):
     """A task that may be unique.
 
-    With ``unique`` an equal enqueue returns None while the first is queued or running; equal means the same
-    function and arguments, or the same ``unique_key``. With ``remove_unique_on_complete=False`` it returns
-    None for ``ttl`` seconds after the first enqueue instead, whatever becomes of the task.
+    With ``unique`` an equal enqueue returns None while the first is queued or running, or until ``ttl`` seconds have
+    passed if that is given. Equal means the same function and arguments, or the same ``unique_key``. With
+    ``remove_unique_on_complete=False`` it returns None for ``ttl`` seconds whatever becomes of the first.
     """
 
     # Django 6.0 has these without defaults.

@@ -93,6 +93,8 @@ class Worker:
         """Run until stopped; return whether every task ended by itself, so that nothing is left behind."""
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._handle_signals()
+        for setting in _without_effect(self._config):
+            logger.warning("%s has no effect on this version's worker", setting)
         registry = Registry()
         registry.load()
         lease = await self._take_lease()
@@ -184,6 +186,18 @@ class Worker:
     def _interrupted(self) -> None:
         """Drain at the first SIGINT, stop at once at the second."""
         self.stop(at_once=self._stopping.is_set())
+
+
+def _without_effect(config: conf.Config) -> list[str]:
+    """Return what is set but not built yet, so that nobody waits for it in vain."""
+    later = {
+        "VTASKS_BATCH_QUEUES": config.batch_queues,
+        "VTASKS_SCHEDULE": config.schedule,
+        "VTASKS_PROCESSES": config.processes != 1,
+        "VTASKS_METRICS_PORT": config.metrics_port,
+        "VTASKS_HEALTH_PORT": config.health_port,
+    }
+    return [setting for setting, value in later.items() if value]
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -353,19 +353,6 @@ class TestReceivers:
         [(_, outcome, _)] = made.ends
         assert isinstance(outcome, Succeeded), "it would run again although it has returned"
 
-    async def test_a_receiver_that_raises_anything_at_all_costs_no_slot(self, stage):
-        class Hostile(SilentObserver):
-            def finished(self, run, value):
-                raise SystemExit("a receiver's own idea")
-
-        def work():
-            return None
-
-        made = stage(work, of_kind("async", throw), observer=Hostile(), concurrency=1)
-        made.executor.start(a_claim(task="work"))
-        made.executor.start(a_claim(task="throw"))
-        await soon(lambda: len(made.ends) == 2, within=2)
-
 
 class TestCancel:
     async def test_async_tasks_are_cancelled_and_not_failed(self, stage):

@@ -24,8 +24,8 @@ class VTasksBackend(BaseTaskBackend):
     task_class = VTask
     supports_async_task = True
     supports_priority = True
-    supports_unique = True
-    supports_throttle = True
+    supports_unique = False
+    supports_throttle = False
     valid_options: frozenset[str] = frozenset()
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
@@ -81,6 +81,16 @@ class BrokerBackend(VTasksBackend):
     """A backend in front of a broker."""
 
     supports_defer = True
+
+    @property
+    def supports_unique(self) -> bool:  # type: ignore[override]
+        """Tell whether an equal task can be refused while one is under way."""
+        return self.broker.capabilities.unique
+
+    @property
+    def supports_throttle(self) -> bool:  # type: ignore[override]
+        """Tell whether an equal task can be refused for a time."""
+        return self.broker.capabilities.throttle
 
     @property
     def broker(self) -> Broker:

@@ -24,9 +24,6 @@ _set = object.__setattr__
 class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
     """Django's immediate backend with queues, bulk and batches; uniqueness is accepted and ignored."""
 
-    supports_unique = False
-    supports_throttle = False
-
     @property
     def pending_batches(self) -> dict[str, list[AnyResult]]:
         """Return what waits in each batch queue; a queue without tasks has an empty list."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from django_vtasks.envelope import Envelope
+from django_vtasks.errors import WorkerLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,13 @@ class FailedTask(msgspec.Struct, frozen=True):
     failed_at: float
     attempts: int
     crashes: int
+
+
+def worker_lost(cause: str, crashes: int) -> TaskFailure:
+    """Return why a task failed whose actor died on it once too often."""
+    return TaskFailure(
+        f"{WorkerLost.__module__}.{WorkerLost.__qualname__}", f"{cause}; {crashes} actors died on this task."
+    )
 
 
 class Reclaimed(msgspec.Struct, frozen=True):
@@ -198,7 +206,7 @@ class Coordinator(Protocol):
         ...
 
     def reclaim_expired(self, cause: str) -> Reclaimed:
-        """Do what reclaim() does for every owner whose node has no lease any more."""
+        """Do what reclaim() does for every owner whose node has no lease any more; drop locks that have lapsed."""
         ...
 
     def nodes(self) -> dict[str, float]:

@@ -47,7 +47,7 @@ class LockRow(models.Model):
     key = models.CharField(max_length=64, primary_key=True, db_column="lock_key")  # KEY is reserved in MySQL
     task_id = models.CharField(max_length=64, db_index=True)
     keep = models.BooleanField(default=False)
-    expires = models.BigIntegerField(null=True)
+    expires = models.BigIntegerField(null=True, db_index=True)
 
     class Meta:
         db_table = "vtasks_lock"

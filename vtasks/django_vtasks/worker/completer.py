@@ -25,6 +25,7 @@ class Completer:
         self._settled = asyncio.Event()
         self._settled.set()
         self._outage = Outage("settle tasks")
+        self._group_size = LARGEST_GROUP
 
     def add(self, claim: Claim, outcome: Outcome) -> None:
         """Note the outcome of a claim."""
@@ -49,14 +50,22 @@ class Completer:
         """Return when all that was added has been settled."""
         await self._settled.wait()
 
+    def _make_way(self) -> None:
+        """Try smaller groups, down to single settlements in turn: one that no store takes must not block others."""
+        if self._group_size == 1:
+            self._pending.append(self._pending.pop(0))
+        self._group_size = max(1, self._group_size // 2)
+
     async def _settle_group(self) -> None:
-        group = self._pending[:LARGEST_GROUP]
+        group = self._pending[: self._group_size]
         try:
             accepted = await self._broker.settle(self._owner, group)
         except Exception as error:  # noqa: BLE001 - whatever the store raises, the outcomes must not be lost
+            self._make_way()
             await asyncio.sleep(self._outage.failed(error))
             return
         self._outage.over()
+        self._group_size = LARGEST_GROUP
         del self._pending[: len(group)]
         for settlement, ours in zip(group, accepted, strict=True):
             if not ours:

@@ -1,9 +1,11 @@
 """Claim → Outcome: finds the task, runs it in its lane, and reports it; touches no broker, never raises."""
 
 import asyncio
+import contextvars
+import logging
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, contextmanager
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any
@@ -17,6 +19,8 @@ from django_vtasks.results import AnyTask
 from django_vtasks.worker.lanes import OrmLanes, ThreadLanes
 from django_vtasks.worker.outcome import CANCELLED, SUCCEEDED, Failed, Outcome, Postponed, failure_of
 from django_vtasks.worker.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 type Ended = Callable[[Claim, Outcome, float | None], None]
 type ContextHook = Callable[[TaskContext[..., Any]], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
@@ -91,24 +95,32 @@ class Executor:
         begun = time.monotonic()
         value = None
         try:
-            self._observer.started(run)
+            with _harmless(run):
+                self._observer.started(run)
             with self._hooked(run):
                 value = plain(run.task.func(*self._arguments(run), **run.claim.envelope.kwargs))
         except BaseException as error:  # noqa: BLE001 - the border to user code: SystemExit fails a task, no more
             run.finished_at = time.time()
             run.failure = failure_of(error)
-            self._observer.finished(run, None)
+            self._report_end_here(run, None)
         else:
             run.finished_at = time.time()
-            self._observer.finished(run, value)
+            self._report_end_here(run, value)
         return run.claim, _outcome(run), time.monotonic() - begun
+
+    def _report_end_here(self, run: Run, value: Any) -> None:
+        with _harmless(run):
+            self._observer.finished(run, value)
 
     # Async ---------------------------------------------------------------------------------------------------
 
     def _start_async(self, task: AnyTask, claim: Claim) -> None:
         coroutine = self._run_async(Run(task, claim, time.time()))
-        # Eager: what never waits has ended here, without a round through the loop.
-        running = asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
+        # Eager: what never waits has ended here, without a round through the loop. An empty context: this may be called
+        # in that of the task which has just ended.
+        running = asyncio.Task(
+            coroutine, loop=asyncio.get_running_loop(), context=contextvars.Context(), eager_start=True
+        )
         if not running.done():
             self._running.add(running)
             running.add_done_callback(self._running.discard)
@@ -123,10 +135,11 @@ class Executor:
     async def _outcome_of_async(self, run: Run) -> Outcome:
         observer = self._observer
         try:
-            if observer.start_needs_loop():
-                await observer.astarted(run)
-            else:
-                observer.started(run)
+            with _harmless(run, but=asyncio.CancelledError):
+                if observer.start_needs_loop():
+                    await observer.astarted(run)
+                else:
+                    observer.started(run)
             value = plain(await self._call_async(run))
         except BaseException as error:  # noqa: BLE001 - the border to user code
             if self._cancelling and isinstance(error, asyncio.CancelledError):
@@ -140,10 +153,11 @@ class Executor:
         return _outcome(run)
 
     async def _report_end(self, run: Run, value: Any) -> None:
-        if self._observer.finish_needs_loop():
-            await self._observer.afinished(run, value)
-        else:
-            self._observer.finished(run, value)
+        with _harmless(run):
+            if self._observer.finish_needs_loop():
+                await self._observer.afinished(run, value)
+            else:
+                self._observer.finished(run, value)
 
     def _call_async(self, run: Run) -> Coroutine[Any, Any, Any]:
         if self._hook is None:
@@ -174,6 +188,17 @@ class Executor:
         if not isinstance(hooked, AbstractContextManager):
             raise TypeError("VTASKS_TASK_CONTEXT must return a synchronous context manager for a def task.")
         return hooked
+
+
+@contextmanager
+def _harmless(run: Run, *, but: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
+    """Log what a receiver raises: not even SystemExit, or being cancelled, changes what became of a run."""
+    try:
+        yield
+    except but:
+        raise
+    except BaseException:
+        logger.exception("A receiver failed on task %s id=%s", run.task.module_path, run.claim.envelope.id)
 
 
 _NOTHING = ExitStack()

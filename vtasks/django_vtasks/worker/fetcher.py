@@ -102,6 +102,9 @@ class Fetcher:
             claim = self._ready.popleft()
             self._running[id(claim)] = claim
             self._start(claim)
+        self._watch_oldest()
+
+    def _watch_oldest(self) -> None:
         if self._ready and self._shedding is None:
             oldest = self._ready[0]
             self._shedding = asyncio.get_running_loop().call_later(PATIENCE, self._shed, oldest)
@@ -112,6 +115,7 @@ class Fetcher:
         if self._ready and self._ready[0] is oldest:
             self._slots.slow_down()
             self.give_up()
+        self._watch_oldest()
 
     async def _reconcile(self) -> None:
         """Give back what the store books on this owner although it never arrived here."""

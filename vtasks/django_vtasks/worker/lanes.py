@@ -1,6 +1,7 @@
 """Threads with a database connection each: one per running ``def`` task, one per ``async def`` task that needs it."""
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
@@ -8,9 +9,11 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
+from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
-from django.db import close_old_connections, connections, reset_queries
+from django.db import connections, reset_queries
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger(__name__)
 
@@ -106,22 +109,42 @@ class ThreadLanes[T]:
 
 def _with_connections[T](function: Callable[[], T]) -> T:
     reset_queries()
-    _refresh_connections()
     try:
         return function()
     finally:
-        close_old_connections()
+        _tidy_connections()
 
 
-def _refresh_connections() -> None:
-    """Close what is too old, and have the rest checked at its next use.
+def _tidy_connections() -> None:
+    """Leave to the next task of this thread connections as good as new.
 
     A lane may idle for hours between two tasks; whatever CONN_HEALTH_CHECKS says, a task that is not tried again must
     not fail of a connection that a restart of the server has broken meanwhile.
     """
     for connection in connections.all(initialized_only=True):
-        connection.close_if_unusable_or_obsolete()
-        connection.health_check_enabled = True  # type: ignore[attr-defined]
+        if connection.in_atomic_block or not _is_rolled_back(connection):
+            _discard(connection)
+        else:
+            connection.close_if_unusable_or_obsolete()
+            connection.health_check_enabled = True  # type: ignore[attr-defined]
+
+
+def _is_rolled_back(connection: BaseDatabaseWrapper) -> bool:
+    """End what a task has begun behind Django's back; tell whether the connection was fit for it."""
+    try:
+        if connection.connection is not None:
+            connection.connection.rollback()
+    except Exception:  # noqa: BLE001 - whatever the driver raises about a connection that is no more
+        return False
+    return True
+
+
+def _discard(connection: BaseDatabaseWrapper) -> None:
+    """Give up a connection in a state that Django's own close() refuses to leave."""
+    logger.warning("A task left the connection to database %s unusable; it is closed", connection.alias)
+    del connections[connection.alias]
+    with contextlib.suppress(Exception):
+        connection.connection.close()
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -146,6 +169,7 @@ class OrmLanes:
         """Close the lanes' connections and let their threads end."""
         for lane in self._all:
             lane.close()
+        self._all.clear()
 
     def _new(self) -> "_Lane":
         self._all.append(_Lane())
@@ -162,6 +186,10 @@ class _Visit(ThreadSensitiveContext):
 
     async def __aexit__(self, *error: object) -> None:
         await super().__aexit__(*error)  # type: ignore[no-untyped-call]
+        if self._lane.is_busy:
+            # A call that the task no longer waits for; the next task shall not wait for it either.
+            self._lane.close()
+            return
         self._lane.tidy()
         self._idle.append(self._lane)
 
@@ -170,17 +198,27 @@ class _Lane(ThreadPoolExecutor):
     def __init__(self) -> None:
         super().__init__(max_workers=1, thread_name_prefix="vtasks-orm")
         self._used = False
+        self._last: Future[Any] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether the thread still runs a call."""
+        return self._last is not None and not self._last.done()
 
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         self._used = True
-        return super().submit(fn, *args, **kwargs)
+        future = super().submit(fn, *args, **kwargs)
+        self._last = future
+        return future
 
     def tidy(self) -> None:
         if self._used:
-            super().submit(_refresh_connections)
+            super().submit(_tidy_connections)
             self._used = False
 
     def close(self) -> None:
-        if self._threads:
-            super().submit(connections.close_all)
+        """Close the connections and let the thread end, after what it runs; again does nothing."""
+        with contextlib.suppress(RuntimeError):
+            if self._threads:
+                super().submit(connections.close_all)
         self.shutdown(wait=False)

@@ -26,7 +26,7 @@ class Outage:
         if self._failures == 1:
             logger.error("Cannot %s; trying again until it works", self._activity, exc_info=error)
         else:
-            reason = str(error).strip().partition("\n")[0]
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             logger.warning("Still cannot %s (%d failures): %s", self._activity, self._failures, reason)
         return delay
 

@@ -56,4 +56,6 @@ class Slots:
 
         Otherwise a slow actor would hoard what an idle one could run at once.
         """
+        if self._seconds >= LONG:
+            return 0
         return int(self.limit * min(1.0, LOOK_AHEAD / max(self._seconds, 1e-6)))

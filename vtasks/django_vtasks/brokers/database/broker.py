@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connections
@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 PUSH_CHUNK = 5000
 """Rows of one INSERT: large enough for speed, small enough for memory and packet limits."""
+LEASE_DEADLINE = 4.0
+"""Seconds for a call about leases: less than a third of a lease, so that it can be tried again before that ends."""
 ATTEMPTS = 5
 """How often a transaction is tried that deadlocks with another."""
 
@@ -56,6 +58,7 @@ class DatabaseBroker:
         self._dialect: Dialect = vendor.dialect
         self._wakeup = vendor.wakeup
         self._gateway = Gateway(using, self._dialect.prepare, deadline=deadline)
+        self._lease_gateway = Gateway(using, self._dialect.prepare, deadline=min(deadline, LEASE_DEADLINE))
         tables = Tables(using, self._dialect)
         self._failed = FailedList(tables, failed_cap)
         self._settling = Settling(tables, self._failed)
@@ -94,7 +97,7 @@ class DatabaseBroker:
         """Take due tasks; between looks, wait for the database's own signal."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
-        pauses = itertools.chain(self._dialect.first_pauses, itertools.repeat(self._dialect.longest_pause))
+        pauses = self._pauses()
         while True:
             self._wakeup.arm(queue)
             rows = await self._call(
@@ -106,7 +109,8 @@ class DatabaseBroker:
             left = deadline - loop.time()
             if left <= 0:
                 return []
-            await self._wakeup.wait(queue, min(left, next(pauses), left if next_due is None else next_due))
+            if await self._wakeup.wait(queue, min(left, next(pauses), left if next_due is None else next_due)):
+                pauses = self._pauses()
 
     async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
         """Apply settlements, one statement or transaction for each kind of them."""
@@ -123,6 +127,7 @@ class DatabaseBroker:
         """Close the worker's connections."""
         self._wakeup.close()
         self._gateway.abandon()
+        self._lease_gateway.abandon()
 
     def _settle(self, connection: BaseDatabaseWrapper, owner: Owner, settlements: Sequence[Settlement]) -> set[Receipt]:
         settled: set[Receipt] = set()
@@ -138,6 +143,9 @@ class DatabaseBroker:
             settled |= self._settling.release(owner, [release.claim.receipt for release in releases])
         return settled
 
+    def _pauses(self) -> Iterator[float]:
+        return itertools.chain(self._dialect.first_pauses, itertools.repeat(self._dialect.longest_pause))
+
     def _look(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str) -> float | None:
         if not self._leases.has_lease(owner.node):
             raise LeaseLost(f"Node {owner.node} has no lease; its tasks were given to others.")
@@ -152,6 +160,11 @@ class DatabaseBroker:
     async def _call[T](self, function: Callable[..., T], *args: object, undo: Callable[[T], object] | None = None) -> T:
         """Call ``function(connection, *args)`` on the broker's own thread."""
         return await self._gateway.call(self._attempt, function, *args, undo=undo)
+
+    def _apart[T](self, function: Callable[..., T], *args: object) -> T:
+        """Call ``function(connection, *args)`` on a thread that does nothing but coordinate; wait for it here."""
+        result: T = self._lease_gateway.run(self._attempt, function, *args)
+        return result
 
     def _here[T](self, function: Callable[..., T], *args: object) -> T:
         """Call ``function(connection, *args)`` on the calling thread."""
@@ -176,7 +189,10 @@ class DatabaseBroker:
 
     def clear(self, queue: str) -> int:
         """Delete the waiting and delayed tasks of a queue with their locks."""
-        return self._here(lambda _: self._census.clear(queue))
+        total = 0
+        while deleted := self._here(lambda _: self._census.clear_some(queue)):
+            total += deleted
+        return total
 
     def queues(self) -> list[str]:
         """Return the names of the queues that hold a task."""
@@ -202,19 +218,19 @@ class DatabaseBroker:
 
     def renew(self, node: str, ttl: float) -> bool:
         """Extend a node's lease by ``ttl`` seconds from now."""
-        return self._leases.renew(node, ttl)
+        return self._apart(lambda _: self._leases.renew(node, ttl))
 
     def leave(self, node: str) -> None:
         """End a node's lease and give back what it holds."""
-        self._here(lambda _: self._leases.leave(node))
+        self._apart(lambda _: self._leases.leave(node))
 
     def reclaim(self, owner: Owner, cause: str) -> Reclaimed:
         """Take back what a dead owner held."""
-        return self._here(lambda _: self._leases.reclaim(owner, cause))
+        return self._apart(lambda _: self._leases.reclaim(owner, cause))
 
     def reclaim_expired(self, cause: str) -> Reclaimed:
         """Take back what the owners of lapsed leases held."""
-        return self._here(lambda _: self._leases.reclaim_expired(cause))
+        return self._apart(lambda _: self._leases.reclaim_expired(cause))
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""

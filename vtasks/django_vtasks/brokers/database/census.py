@@ -39,14 +39,8 @@ class Census:
         left = rows.annotate(left=F("due") - Now()).values_list("left", flat=True).first()
         return None if left is None else max(0.0, left / MICROSECONDS)
 
-    def clear(self, queue: str) -> int:
-        """Delete waiting and delayed tasks with their locks; a row that is being claimed stays."""
-        total = 0
-        while deleted := self._clear_chunk(queue):
-            total += deleted
-        return total
-
-    def _clear_chunk(self, queue: str) -> int:
+    def clear_some(self, queue: str) -> int:
+        """Delete up to CHUNK waiting or delayed tasks with their locks; a row that is being claimed stays."""
         with self._tables.transaction():
             rows = self._tables.tasks(queue=queue).exclude(state=TaskState.RUNNING).order_by("id")
             if connections[self._tables.using].features.has_select_for_update_skip_locked:

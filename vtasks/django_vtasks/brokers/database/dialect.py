@@ -15,6 +15,10 @@ from django_vtasks.envelope import Envelope, Unique
 COLUMNS = "task_id, queue, state, task_rank, due, payload"
 
 
+type Lock = tuple[str, str, bool, int | None]
+"""Key, task id, whether it outlives the task, and time to live in microseconds."""
+
+
 class NewRow(NamedTuple):
     """A task about to be inserted, and its lock."""
 
@@ -37,8 +41,8 @@ class NewRow(NamedTuple):
         """Return the values of COLUMNS."""
         return self[:6]
 
-    def lock(self) -> tuple[str, str, bool, int | None]:
-        """Return key, task id, keep, and time to live in microseconds of the row's lock."""
+    def lock(self) -> Lock:
+        """Return the lock of a row that has one."""
         assert self.unique is not None
         return (self.unique.key, self.task_id, self.unique.keep, microseconds(self.unique.ttl))
 

@@ -11,6 +11,8 @@ from django_vtasks.db.clock import MICROSECONDS, Now
 from django_vtasks.db.models import CounterRow, FailedRow, TaskRow
 
 EVICTIONS = "evictions"
+AT_ONCE = 50
+"""Rows of one INSERT: with the longest tracebacks they stay below MariaDB's default packet of 16 MiB."""
 
 
 class Failure(NamedTuple):
@@ -32,7 +34,9 @@ class FailedList:
         """Move task rows here and free their mutexes; the caller holds the transaction and the rows."""
         if not failures:
             return
-        FailedRow.objects.using(self._tables.using).bulk_create([_entry(failure) for failure in failures])
+        FailedRow.objects.using(self._tables.using).bulk_create(
+            [_entry(failure) for failure in failures], batch_size=AT_ONCE
+        )
         self._tables.tasks(id__in=[failure.row.id for failure in failures]).delete()
         self._tables.locks(keep=False, task_id__in=[failure.row.task_id for failure in failures]).delete()
         self._trim()

@@ -60,6 +60,17 @@ class Gateway:
         self._calls.put((function, args, future))
         return future
 
+    def run[T](self, function: Callable[..., T], *args: Any) -> T:
+        """Do what call() does for a thread that may block."""
+        future = self.submit(function, *args)
+        try:
+            return future.result(self._deadline)
+        except TimeoutError as error:
+            if future.done():
+                raise
+            self.abandon()
+            raise self._unavailable() from error
+
     async def call[T](self, function: Callable[..., T], *args: Any, undo: Callable[[T], object] | None = None) -> T:
         """Return ``function(connection, *args)``; raise BrokerUnavailable at the deadline.
 
@@ -74,7 +85,10 @@ class Gateway:
             if isinstance(error, asyncio.CancelledError) or future.done():
                 raise
             self.abandon()
-            raise BrokerUnavailable(f"Database {self._alias!r} did not answer within {self._deadline:g} s.") from error
+            raise self._unavailable() from error
+
+    def _unavailable(self) -> BrokerUnavailable:
+        return BrokerUnavailable(f"Database {self._alias!r} did not answer within {self._deadline:g} s.")
 
     def abandon(self) -> None:
         """Let the thread end after its current call, however long that takes; the next call starts another."""

@@ -3,12 +3,15 @@
 from django.db.models import F, QuerySet
 
 from django_vtasks import wire
-from django_vtasks.brokers.base import Owner, Reclaimed, TaskFailure
+from django_vtasks.brokers.base import Owner, Reclaimed, worker_lost
 from django_vtasks.brokers.database.failures import FailedList, Failure
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import MICROSECONDS, Now, microseconds
 from django_vtasks.db.models import TaskRow, TaskState
 from django_vtasks.errors import PayloadError
+
+LOCKS_AT_ONCE = 1000
+"""Lapsed locks of throttled tasks that one look deletes."""
 
 
 class Leases:
@@ -47,23 +50,31 @@ class Leases:
             return self._rescue(self._tables.tasks(state=TaskState.RUNNING, owner=str(owner)), cause)
 
     def reclaim_expired(self, cause: str) -> Reclaimed:
-        """Take back what owners without a lease held; their nodes are gone afterwards."""
+        """Take back what owners without a lease held; their nodes, and locks that have lapsed, are gone afterwards."""
+        self._drop_lapsed_locks()
         with self._tables.transaction():
             self._tables.nodes(expires__lt=Now()).delete()
             alive = self._tables.nodes().values("name")
             return self._rescue(self._tables.tasks(state=TaskState.RUNNING).exclude(node__in=alive), cause)
 
+    def _drop_lapsed_locks(self) -> None:
+        keys = list(self._tables.locks(expires__lt=Now()).values_list("key", flat=True)[:LOCKS_AT_ONCE])
+        if keys:
+            self._tables.locks(key__in=keys, expires__lt=Now()).delete()
+
     def _rescue(self, rows: "QuerySet[TaskRow]", cause: str) -> Reclaimed:
         returned: list[TaskRow] = []
         poisoned: list[Failure] = []
-        for row in rows.select_for_update().order_by("id"):
+        # Without locks first, and only rows that nobody holds after: an enqueue that is not committed would otherwise
+        # hold up the thread that keeps the lease.
+        ids = list(rows.values_list("id", flat=True))
+        for row in rows.filter(id__in=ids).select_for_update(skip_locked=True).order_by("id") if ids else ():
             rescues_left, task = _rescues_left(row)
             row.crashes += 1
             if rescues_left > 0:
                 returned.append(row)
             else:
-                message = f"{cause}: {row.crashes} actors died while running this task."
-                poisoned.append(Failure(row, TaskFailure("django_vtasks.errors.WorkerLost", message), task))
+                poisoned.append(Failure(row, worker_lost(cause, row.crashes), task))
         self._tables.tasks(id__in=[row.id for row in returned]).update(
             state=TaskState.WAITING, owner=None, node=None, crashes=F("crashes") + 1
         )

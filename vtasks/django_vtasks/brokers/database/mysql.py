@@ -1,6 +1,7 @@
 """MariaDB and MySQL: SELECT … FOR UPDATE SKIP LOCKED in short transactions."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -8,6 +9,7 @@ from django_vtasks.brokers.base import Owner
 from django_vtasks.brokers.database.dialect import (
     COLUMNS,
     ClaimedRow,
+    Lock,
     NewRow,
     Receipt,
     delete_acknowledged,
@@ -23,7 +25,7 @@ _INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(6)})"
 
 # Assignments run from left to right: `expires`, which the conditions read, comes last.
 _LOCK = f"""
-INSERT INTO vtasks_lock (lock_key, task_id, keep, expires) VALUES (%s, %s, %s, {_NOW} + %s)
+INSERT INTO vtasks_lock (lock_key, task_id, keep, expires) VALUES (%s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE
     task_id = IF(expires <= {_NOW}, VALUES(task_id), task_id),
     keep = IF(expires <= {_NOW}, VALUES(keep), keep),
@@ -35,7 +37,10 @@ SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 0 AND queue = %s),
        EXISTS (SELECT 1 FROM vtasks_task WHERE state = 2 AND queue = %s AND due <= {_NOW})
 """
 
-_PROMOTE = f"UPDATE vtasks_task SET state = 0 WHERE state = 2 AND queue = %s AND due <= {_NOW}"
+_DUE = f"""
+SELECT id FROM vtasks_task WHERE state = 2 AND queue = %s AND due <= {_NOW} ORDER BY due LIMIT 1000
+FOR UPDATE SKIP LOCKED
+"""
 
 _PICK = """
 SELECT id, fence + 1, attempt + 1, crashes, task_id, task_rank, payload
@@ -56,17 +61,11 @@ class MySQL:
 
     def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
         """Take the locks in the order of their keys, which avoids most deadlocks, then insert in bulk."""
-        locks = sorted(row.lock() for row in rows if row.unique is not None)
+        wanted = sorted(row.lock() for row in rows if row.unique is not None)
         with write_transaction(connection), connection.cursor() as cursor:
             refused: set[str] = set()
-            if locks:
-                cursor.executemany(_LOCK, locks)
-                cursor.execute(
-                    f"SELECT task_id FROM vtasks_lock WHERE lock_key IN ({marks(len(locks))})",
-                    [key for key, *_ in locks],
-                )
-                held = {task_id for (task_id,) in cursor.fetchall()}
-                refused = {task_id for _, task_id, *_ in locks} - held
+            if wanted:
+                refused = {task_id for _, task_id, *_ in wanted} - _locked(cursor, wanted)
             accepted = [row for row in rows if row.task_id not in refused]
             cursor.executemany(_INSERT, [row.values() for row in accepted])
         return {row.task_id for row in accepted}
@@ -83,7 +82,7 @@ class MySQL:
                 return []
             with write_transaction(connection):
                 if due:
-                    cursor.execute(_PROMOTE, [queue])
+                    _promote(cursor, queue)
                 cursor.execute("SELECT name FROM vtasks_node WHERE name = %s LOCK IN SHARE MODE", [owner.node])
                 if cursor.fetchone() is None:
                     return []
@@ -111,3 +110,22 @@ class MySQL:
     def is_transient(self, error: Exception) -> bool:
         """Tell deadlocks and lock time-outs from the rest."""
         return bool(error.args) and error.args[0] in {_DEADLOCK, _LOCK_TIMEOUT}
+
+
+def _locked(cursor: Any, wanted: Sequence[Lock]) -> set[str]:
+    """Take the locks that are free; return the ids of the tasks that hold one of the keys now."""
+    cursor.execute(f"SELECT {_NOW}")
+    (now,) = cursor.fetchone()
+    # Plain placeholders only: with an expression among them the driver sends row after row.
+    cursor.executemany(_LOCK, [(key, task_id, keep, ttl and now + ttl) for key, task_id, keep, ttl in wanted])
+    cursor.execute(
+        f"SELECT task_id FROM vtasks_lock WHERE lock_key IN ({marks(len(wanted))})", [key for key, *_ in wanted]
+    )
+    return {task_id for (task_id,) in cursor.fetchall()}
+
+
+def _promote(cursor: Any, queue: str) -> None:
+    """Let due rows wait; those of transactions that have not ended are passed over."""
+    cursor.execute(_DUE, [queue])
+    if ids := [row_id for (row_id,) in cursor.fetchall()]:
+        cursor.execute(f"UPDATE vtasks_task SET state = 0 WHERE id IN ({marks(len(ids))})", ids)

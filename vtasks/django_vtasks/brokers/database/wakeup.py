@@ -26,8 +26,8 @@ class Wakeup(Protocol):
         """Forget what happened before now."""
         ...
 
-    async def wait(self, queue: str, timeout: float) -> None:
-        """Return when there may be work in the queue, at the latest after ``timeout`` seconds."""
+    async def wait(self, queue: str, timeout: float) -> bool:
+        """Return at the latest after ``timeout`` seconds; True when the database has said that there may be work."""
         ...
 
     def close(self) -> None:
@@ -41,9 +41,10 @@ class Polling:
     def arm(self, queue: str) -> None:
         """Nothing to forget."""
 
-    async def wait(self, queue: str, timeout: float) -> None:
+    async def wait(self, queue: str, timeout: float) -> bool:
         """Sleep."""
         await asyncio.sleep(timeout)
+        return False
 
     def close(self) -> None:
         """Nothing to release."""
@@ -61,13 +62,14 @@ class DataVersion:
         """Remember the version that the next look will be based on."""
         self._seen[queue] = self._version()
 
-    async def wait(self, queue: str, timeout: float) -> None:
+    async def wait(self, queue: str, timeout: float) -> bool:
         """Look at the version until it changes."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         # The change happens in another process, which can set no Event here.
         while self._version() == self._seen[queue] and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(DATA_VERSION_EVERY, left))
+        return self._version() != self._seen[queue]
 
     def close(self) -> None:
         """Close the connection that looks."""
@@ -109,11 +111,12 @@ class Listener:
         if self._connection is None and self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
 
-    async def wait(self, queue: str, timeout: float) -> None:
+    async def wait(self, queue: str, timeout: float) -> bool:
         """Wait for a notification of the queue; without a connection, look again soon."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout if self._connection is not None else min(timeout, 0.25)):
-                await self._events[queue].wait()
+                return await self._events[queue].wait()
+        return False
 
     def close(self) -> None:
         """Stop listening."""

@@ -21,6 +21,7 @@ from django_vtasks.brokers.base import (
     Retry,
     Settlement,
     TaskFailure,
+    worker_lost,
 )
 from django_vtasks.brokers.memory.claims import RunningTasks
 from django_vtasks.brokers.memory.failed import FailedList
@@ -28,7 +29,7 @@ from django_vtasks.brokers.memory.locks import UniqueLocks
 from django_vtasks.brokers.memory.queue import Bell, MemoryQueue
 from django_vtasks.brokers.memory.stored import StoredTask
 from django_vtasks.envelope import Envelope
-from django_vtasks.errors import LeaseLost, WorkerLost
+from django_vtasks.errors import LeaseLost
 
 
 class MemoryBroker:
@@ -154,6 +155,7 @@ class MemoryBroker:
         """Do what reclaim() does for every owner whose node has no lease any more."""
         with self._mutex:
             now = self._clock()
+            self._locks.drop_lapsed(now)
             self._nodes = {node: expires for node, expires in self._nodes.items() if expires > now}
             return self._rescue(self._running.end_all(lambda _, holder: holder.node not in self._nodes), cause)
 
@@ -204,7 +206,7 @@ class MemoryBroker:
         for task in tasks:
             task.crashes += 1
             if task.is_poison():
-                self._bury(task, _worker_lost(task, cause))
+                self._bury(task, worker_lost(cause, task.crashes))
                 reclaimed.buried.append(task.id)
             else:
                 self._put_back(task)
@@ -218,8 +220,3 @@ class MemoryBroker:
     def _bury(self, task: StoredTask, failure: TaskFailure) -> None:
         self._locks.free(task.key, task.id)
         self._failed.add(task.failed(failure, self._clock()))
-
-
-def _worker_lost(task: StoredTask, cause: str) -> TaskFailure:
-    name = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
-    return TaskFailure(name, f"The task's worker died {task.crashes} times, the last time of: {cause}")

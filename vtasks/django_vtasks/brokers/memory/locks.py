@@ -35,3 +35,7 @@ class UniqueLocks:
         held = self._locks.get(key) if key else None
         if key and held and held.task_id == task_id and (even_kept or not held.keep):
             del self._locks[key]
+
+    def drop_lapsed(self, now: float) -> None:
+        """Forget the locks that hold nobody back any more."""
+        self._locks = {key: lock for key, lock in self._locks.items() if lock.holds(now)}

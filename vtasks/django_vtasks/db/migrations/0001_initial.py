@@ -30,6 +30,7 @@ TUNING = {
         "CREATE INDEX vtasks_task_waiting ON vtasks_task (queue, state, task_rank, id)",
         "CREATE INDEX vtasks_task_delayed ON vtasks_task (queue, state, due)",
         "CREATE INDEX vtasks_task_running ON vtasks_task (owner)",
+        "CREATE INDEX vtasks_task_node ON vtasks_task (state, node)",
     ],
 }
 
@@ -90,7 +91,7 @@ class Migration(migrations.Migration):
                 ),
                 ("task_id", models.CharField(db_index=True, max_length=64)),
                 ("keep", models.BooleanField(default=False)),
-                ("expires", models.BigIntegerField(null=True)),
+                ("expires", models.BigIntegerField(db_index=True, null=True)),
             ],
             options={
                 "verbose_name": "lock",
