@@ -169,6 +169,31 @@ class TestDeadLine:
         stage.until_empty()
         assert worker.is_running
 
+    def test_it_does_not_cost_the_lease(self, stage, line):
+        """A renewal that gets no answer must be given up while there is time for another."""
+        stage.environment["VTASKS_LEASE"] = "4"
+        tasks.ahold.enqueue("held")
+        first = stage.worker("--id", "alpha", TEST_POSTGRES_HOST=str(line.directory))
+        stage.ledger.wait_for("held")
+        stage.worker("--id", "beta")
+        line.go_dead()
+        began = time.monotonic()
+        eventually(lambda: time.monotonic() > began + 7, "the lease would have run out")
+
+        assert stage.ledger.counts() == {"held": 1}
+        assert "had run out" not in first.log
+
+    def test_it_listens_again_on_another_connection(self, stage, line, alias):
+        worker = self.worker(stage, line)
+        deaf = {backend for backend, query in backends(alias).items() if query.startswith("LISTEN")}
+        line.go_dead()
+        worker.until_it_says(f"did not answer within {DEADLINE:g} s")
+
+        def listens():
+            return {backend for backend, query in backends(alias).items() if query.startswith("LISTEN")} - deaf
+
+        eventually(listens, "the worker listens again", within=10)
+
 
 @pytest.mark.parametrize("alias", ["postgres"], indirect=True, ids=["postgresql"])
 class TestListen:

@@ -15,9 +15,10 @@ PATIENCE = 10.0
 @pytest.fixture
 def make(database):
     made = []
+    alias = database("default")
 
     def gateway(*, deadline=PATIENCE, prepare=lambda _: None):
-        made.append(Gateway(database("default"), prepare, deadline=deadline))
+        made.append(Gateway(alias, prepare, deadline=deadline))
         return made[-1]
 
     yield gateway

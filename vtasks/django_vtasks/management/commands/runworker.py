@@ -4,6 +4,8 @@ import asyncio
 import logging
 import os
 import sys
+import threading
+import time
 from argparse import ArgumentParser
 from importlib.metadata import version
 from typing import Any
@@ -16,6 +18,8 @@ from django_vtasks import topology
 from django_vtasks.errors import ConfigError
 
 USAGE_ERROR = 2
+LAST_MOMENT = 0.5
+"""Seconds that the interpreter has for a regular exit once the worker has stopped."""
 LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
 
@@ -24,6 +28,7 @@ class Command(BaseCommand):
 
     # Django's own checks ask the database, which may be down; topology.plan() checks what a worker needs.
     requires_system_checks = ()
+    _owns_process = False
     help = "Runs tasks until SIGTERM or Ctrl-C, then lets those that run finish."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -56,16 +61,26 @@ class Command(BaseCommand):
         self.stdout.write(f"django-vtasks {version('django-vtasks')} · {plan.backend} · {', '.join(plan.queues)}")
         setproctitle(f"vtasks: {','.join(plan.queues)}")
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_work(plan))
+            runner.run(self._work(plan))
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Note that the process is the worker's own."""
+        self._owns_process = True
+        super().run_from_argv(argv)
+
+    async def _work(self, plan: topology.Plan) -> None:
+        await topology.Worker(plan).run()
+        if self._owns_process:
+            # A task may have left something behind that the loop and the interpreter would wait for: a thread, a
+            # coroutine that refuses to end. All has been settled or given back by now.
+            threading.Thread(target=_leave, name="vtasks-leave", daemon=True).start()
 
 
-async def _work(plan: topology.Plan) -> None:
-    if not await topology.Worker(plan).run():
-        # A task was interrupted and given back. Its thread may go on, its coroutine refuse to end: the runner and
-        # the interpreter would wait for either.
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
+def _leave() -> None:
+    time.sleep(LAST_MOMENT)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _loop_factory() -> Any:
