@@ -82,7 +82,7 @@ async def test_an_answer_that_nobody_waits_for_is_undone(make, gate, cancelled):
 
 
 def test_an_error_of_the_database_costs_the_connection_and_no_more(make):
-    prepared = []
+    prepared: list[object] = []
     gateway = make(prepare=prepared.append)
 
     def broken(_connection):
