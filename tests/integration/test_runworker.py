@@ -125,10 +125,10 @@ class TestQueues:
 @pytest.mark.parametrize(
     ("options", "environment", "names"),
     [
-        (["--queue", "defualt"], {}, ["'defualt'", "'default'"]),
+        (["--queue", "defaults"], {}, ["'defaults'", "'default'"]),
         (["--concurrency", "0"], {}, ["--concurrency", "0"]),
         (["--concurrency", "-3"], {}, ["--concurrency", "-3"]),
-        (["--backend", "defualt"], {}, ["defualt"]),
+        (["--backend", "defaults"], {}, ["defaults"]),
         (["--backend", "immediate"], {}, ["immediate", "ImmediateBackend"]),
         ([], {"VTASKS_BACKEND": "nowhere"}, ["nowhere"]),
         ([], {"VTASKS_TASK_CONTEXT": "tests.workapp.tasks.no_such_hook"}, ["VTASKS_TASK_CONTEXT", "no_such_hook"]),

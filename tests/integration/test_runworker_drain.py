@@ -70,17 +70,18 @@ class TestSigterm:
         assert_given_back(stage, *ids)
         assert stage.failed() == {}
 
-    def test_the_next_worker_runs_what_went_back_as_its_first_attempt(self, stage):
-        tasks.hold.enqueue("held")
-        first = stage.worker(VTASKS_SHUTDOWN_TIMEOUT="3")
-        stage.ledger.wait_for("held")
-        first.send(signal.SIGTERM)
-        assert first.exit_code(HANG) == 0
-        stage.ledger.open("held")
-        assert stage.start("--burst").exit_code() == 0
 
-        assert [entry["attempt"] for entry in stage.ledger.read("held")] == [1, 1]
-        assert stage.ledger.counts()["held-end"] == 1
+def test_the_next_worker_runs_what_went_back_as_its_first_attempt(stage):
+    tasks.hold.enqueue("held")
+    first = stage.worker(VTASKS_SHUTDOWN_TIMEOUT="3")
+    stage.ledger.wait_for("held")
+    first.send(signal.SIGTERM)
+    assert first.exit_code(HANG) == 0
+    stage.ledger.open("held")
+    assert stage.start("--burst").exit_code() == 0
+
+    assert [entry["attempt"] for entry in stage.ledger.read("held")] == [1, 1]
+    assert stage.ledger.counts()["held-end"] == 1
 
 
 @pytest.mark.parametrize(
@@ -105,17 +106,21 @@ def test_nothing_that_a_task_does_keeps_the_process_beyond_its_time_out(stage, t
     [tasks.leave_job_behind, tasks.leave_thread_behind, tasks.leave_coroutine_behind],
     ids=["a job of the loop's executor", "a thread", "a coroutine that refuses"],
 )
-@pytest.mark.parametrize("options", [[], ["--burst"]], ids=["until told to stop", "burst"])
-def test_nothing_that_a_task_left_behind_keeps_the_process(stage, task, options):
+def test_nothing_that_a_task_left_behind_keeps_the_process(stage, task):
     """The task has ended, and so should the worker, although something that it began goes on."""
     task.enqueue("ended")
-    worker = stage.worker(*options, VTASKS_SHUTDOWN_TIMEOUT="3")
+    worker = stage.worker(VTASKS_SHUTDOWN_TIMEOUT="3")
     stage.ledger.wait_for("ended")
     stage.until_empty()
-    if not options:
-        worker.send(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
 
     assert worker.exit_code(3 + SLACK) == 0
+
+
+def test_what_a_task_left_behind_does_not_keep_a_burst_from_its_end(stage):
+    tasks.leave_job_behind.enqueue("ended")
+
+    assert stage.start("--burst").exit_code(3 + SLACK) == 0
 
 
 def test_a_second_sigterm_changes_nothing(stage):
@@ -179,7 +184,7 @@ def test_a_signal_at_any_moment_of_start_up_loses_nothing(stage, number):
     seed = random.randrange(2**32)
     moments = random.Random(seed)
     ids = {tasks.anote.enqueue(f"n{n}").id for n in range(40)}
-    for _ in range(8):
+    for _ in range(5):
         worker = stage.start()
         worker.exits_on(number, after=moments.uniform(0.0, 1.5))
         ready = worker.is_ready

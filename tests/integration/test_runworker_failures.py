@@ -52,10 +52,10 @@ def test_whatever_a_task_raises_fails_that_task_and_nothing_else(stage):
         expected[tasks.afail_later.enqueue(kind).id] = (kind, RAISED_BY_COROUTINES[kind])
     expected[tasks.cancel_itself.enqueue().id] = ("cancels itself", "asyncio.exceptions.CancelledError")
     tasks.note.using(priority=-1).enqueue("after")
-    tasks.anote.using(priority=-1).enqueue("aafter")
+    tasks.anote.using(priority=-1).enqueue("after too")
     worker = stage.worker()
 
-    stage.ledger.wait_for("after", "aafter")
+    stage.ledger.wait_for("after", "after too")
     stage.until_empty()
     failed = stage.failed()
     assert {task_id: (expected[task_id][0], entry.failure.exception) for task_id, entry in failed.items()} == expected
@@ -92,10 +92,10 @@ def test_a_failed_task_costs_no_slot(stage):
         tasks.fail.enqueue(kind)
         tasks.afail.enqueue(kind)
     tasks.note.using(priority=-1).enqueue("after")
-    tasks.anote.using(priority=-1).enqueue("aafter")
+    tasks.anote.using(priority=-1).enqueue("after too")
     stage.worker("--concurrency", "2")
 
-    stage.ledger.wait_for("after", "aafter")
+    stage.ledger.wait_for("after", "after too")
     stage.until_empty()
     assert len(stage.failed()) == 2 * len(RAISED)
 
@@ -104,10 +104,10 @@ def test_a_failed_task_costs_no_slot(stage):
 def test_an_exception_whose_description_raises_anything_at_all_is_a_failed_task(stage, task):
     result = task.enqueue("Spiteful")
     tasks.note.using(priority=-1).enqueue("after")
-    tasks.anote.using(priority=-1).enqueue("aafter")
+    tasks.anote.using(priority=-1).enqueue("after too")
     stage.worker("--concurrency", "1")
 
-    stage.ledger.wait_for("after", "aafter")
+    stage.ledger.wait_for("after", "after too")
     stage.until_empty()
     assert stage.failed()[result.id].failure.exception == f"{HERE}.Spiteful"
 

@@ -32,14 +32,14 @@ from django_vtasks.brokers.database.settling import Settling
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.brokers.database.vendors import vendor_of
 from django_vtasks.envelope import Envelope
-from django_vtasks.errors import LeaseLost, PayloadError
+from django_vtasks.errors import BrokerUnavailable, LeaseLost, PayloadError
 
 logger = logging.getLogger(__name__)
 
 PUSH_CHUNK = 5000
 """Rows of one INSERT: large enough for speed, small enough for memory and packet limits."""
 LEASE_DEADLINE = 4.0
-"""Seconds for a call about leases: less than a third of a lease, so that it can be tried again before that ends."""
+"""Seconds for a call about leases, or a third of the lease if that is less: time for another try before it ends."""
 ATTEMPTS = 5
 """How often a transaction is tried that deadlocks with another."""
 
@@ -159,7 +159,12 @@ class DatabaseBroker:
 
     async def _call[T](self, function: Callable[..., T], *args: object, undo: Callable[[T], object] | None = None) -> T:
         """Call ``function(connection, *args)`` on the broker's own thread."""
-        return await self._gateway.call(self._attempt, function, *args, undo=undo)
+        try:
+            return await self._gateway.call(self._attempt, function, *args, undo=undo)
+        except BrokerUnavailable:
+            # What does not answer here may have gone silent there too.
+            self._wakeup.close()
+            raise
 
     def _apart[T](self, function: Callable[..., T], *args: object) -> T:
         """Call ``function(connection, *args)`` on a thread that does nothing but coordinate; wait for it here."""
@@ -218,6 +223,7 @@ class DatabaseBroker:
 
     def renew(self, node: str, ttl: float) -> bool:
         """Extend a node's lease by ``ttl`` seconds from now."""
+        self._lease_gateway.deadline = min(self._lease_gateway.deadline, ttl / 3)
         return self._apart(lambda _: self._leases.renew(node, ttl))
 
     def leave(self, node: str) -> None:

@@ -48,7 +48,7 @@ class Gateway:
     ) -> None:
         self._alias = alias
         self._prepare = prepare
-        self._deadline = deadline
+        self.deadline = deadline
         self._calls: SimpleQueue[Call | None] | None = None
 
     def submit[T](self, function: Callable[..., T], *args: Any) -> Future[T]:
@@ -64,7 +64,7 @@ class Gateway:
         """Do what call() does for a thread that may block."""
         future = self.submit(function, *args)
         try:
-            return future.result(self._deadline)
+            return future.result(self.deadline)
         except TimeoutError as error:
             if future.done():
                 raise
@@ -78,7 +78,7 @@ class Gateway:
         """
         future = self.submit(function, *args)
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self._deadline)
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self.deadline)
         except (TimeoutError, asyncio.CancelledError) as error:
             if undo is not None:
                 future.add_done_callback(lambda late: late.exception() or undo(late.result()))
@@ -88,7 +88,7 @@ class Gateway:
             raise self._unavailable() from error
 
     def _unavailable(self) -> BrokerUnavailable:
-        return BrokerUnavailable(f"Database {self._alias!r} did not answer within {self._deadline:g} s.")
+        return BrokerUnavailable(f"Database {self._alias!r} did not answer within {self.deadline:g} s.")
 
     def abandon(self) -> None:
         """Let the thread end after its current call, however long that takes; the next call starts another."""
