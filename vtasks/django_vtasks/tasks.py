@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from math import inf
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, Self, overload
 
 from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, Task, TaskContext
@@ -11,6 +10,9 @@ from django.tasks.base import DEFAULT_TASK_PRIORITY
 from django.tasks.exceptions import InvalidTask
 from django.utils import timezone
 from django.utils.module_loading import import_string
+
+MAX_TTL = 1_000_000_000
+"""Seconds, 31 years: what every store can add to the present moment."""
 
 # Like Task, generic for type checkers only; a type alias is not evaluated at run time.
 type _Context = TaskContext[..., Any]
@@ -53,7 +55,7 @@ class VTask[**P, R](_Task[P, R]):
         if self.unique_key is not None and not _is_text(self.unique_key):
             raise InvalidTask(f"unique_key must be a non-empty string, not {self.unique_key!r}.")
         if self.ttl is not None and not _is_duration(self.ttl):
-            raise InvalidTask(f"ttl must be a positive number of seconds, not {self.ttl!r}.")
+            raise InvalidTask(f"ttl must be a positive number of seconds, at most {MAX_TTL:,}, not {self.ttl!r}.")
         if self.unique and not self.remove_unique_on_complete and self.ttl is None:
             raise InvalidTask("remove_unique_on_complete=False needs a ttl: the seconds for which equals are refused.")
         self.get_backend().validate_task(self)
@@ -114,7 +116,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_duration(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_TTL
 
 
 @overload
