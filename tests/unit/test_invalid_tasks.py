@@ -132,6 +132,15 @@ def test_what_cannot_be_the_name_of_a_queue_is_refused(make, queue):
         make(queue_name=queue)
 
 
+@pytest.mark.parametrize("queue", ["emails ", " emails", "emails\x00", "emails\n", "\ud800", "q" * 101])
+def test_a_name_that_some_store_takes_for_another_or_refuses_is_refused_even_where_any_name_is_valid(queue):
+    with (
+        override_settings(TASKS={"default": {"BACKEND": DATABASE, "QUEUES": []}}),
+        pytest.raises(InvalidTask, match="1 to 100 printable characters, with no space at either end"),
+    ):
+        add.using(queue_name=queue)
+
+
 def test_queues_of_the_backend_are_valid_instead_of_the_settings():
     with override_settings(TASKS={"default": {"BACKEND": DATABASE, "QUEUES": ["reports", "default"]}}):
         assert add.using(queue_name="reports").queue_name == "reports"

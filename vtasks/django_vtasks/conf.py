@@ -16,6 +16,7 @@ from django_vtasks.errors import ConfigError
 
 PREFIX = "VTASKS_"
 MAX_QUEUE_NAME = 100
+QUEUE_NAME_RULE = f"a string of 1 to {MAX_QUEUE_NAME} printable characters, with no space at either end"
 MAX_PORT = 65535
 
 
@@ -88,6 +89,11 @@ def use_tz() -> bool:
     return bool(settings.USE_TZ)
 
 
+def is_queue_name(name: object) -> bool:
+    """Tell whether every store can hold a queue's name, and tell it from any other: see QUEUE_NAME_RULE."""
+    return isinstance(name, str) and 0 < len(name) <= MAX_QUEUE_NAME and name.isprintable() and name == name.strip()
+
+
 def nearest(name: str, valid: Collection[str], *, cutoff: float = 0.6) -> str:
     """Return `` Did you mean …?`` for a misspelt name, or nothing when none is near."""
     matches = difflib.get_close_matches(name, valid, n=1, cutoff=cutoff)
@@ -157,9 +163,9 @@ def _dotted_path(value: Any) -> str:
 
 
 def _queue_name(name: Any) -> str:
-    if not isinstance(name, str) or not name or len(name) > MAX_QUEUE_NAME:
-        raise ValueError(f"has {name!r} as a queue name; a name has 1 to {MAX_QUEUE_NAME} characters")
-    return name
+    if not is_queue_name(name):
+        raise ValueError(f"has {name!r} as a queue name; a name is {QUEUE_NAME_RULE}")
+    return str(name)
 
 
 def _options(value: Any, parsers: Mapping[str, Callable[[Any], Any]], where: str) -> dict[str, Any]:
@@ -182,12 +188,12 @@ def _batch(value: Any, where: str) -> Batch:
 
 def _queues(value: Any) -> dict[str, Queue]:
     if isinstance(value, str):
-        value = json.loads(value) if value.lstrip().startswith(("[", "{")) else value.split(",")
+        value = json.loads(value) if value.lstrip().startswith(("[", "{")) else [name.strip() for name in value.split(",")]
     if isinstance(value, Mapping):
         return {_queue_name(name): _queue(name, options) for name, options in value.items()}
     if not isinstance(value, list | tuple | set | frozenset):
         raise ValueError("must be a list of names or a dictionary of names and options")
-    return {name.strip(): Queue(_queue_name(name.strip())) for name in map(_queue_name, value)}
+    return {name: Queue(name) for name in map(_queue_name, value)}
 
 
 def _queue(name: str, options: Any) -> Queue:

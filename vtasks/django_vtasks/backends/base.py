@@ -50,11 +50,8 @@ class VTasksBackend(BaseTaskBackend):
         """Raise InvalidTask, naming the setting or argument to change."""
         if type(task.priority) is not int:
             raise InvalidTask(f"priority must be a whole number between -100 and 100, not {task.priority!r}.")
-        if not _is_queue_name(task.queue_name):
-            raise InvalidTask(
-                f"Queue {task.queue_name!r} is not valid for backend: a name is a string of 1 to"
-                f" {conf.MAX_QUEUE_NAME} characters."
-            )
+        if not conf.is_queue_name(task.queue_name):
+            raise InvalidTask(f"Queue {task.queue_name!r} is not valid for backend: a name is {conf.QUEUE_NAME_RULE}.")
         if task.run_after is not None and not isinstance(task.run_after, datetime):
             raise InvalidTask(f"run_after must be a datetime, not {task.run_after!r}.")
         if self.queues and task.queue_name not in self.queues:
@@ -68,13 +65,6 @@ class VTasksBackend(BaseTaskBackend):
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         """Return what Django's system checks should say of this backend."""
         return list(super().check(**kwargs))
-
-
-def _is_queue_name(name: object) -> bool:
-    try:
-        return isinstance(name, str) and len(name.encode()) > 0 and len(name) <= conf.MAX_QUEUE_NAME
-    except UnicodeEncodeError:
-        return False
 
 
 class BrokerBackend(VTasksBackend):
