@@ -1,0 +1,111 @@
+"""How processes are started: by a fork server that has imported what they share, or by spawning."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+from typing import Protocol
+
+from vtasks_supervisor import preload
+
+logger = logging.getLogger(__name__)
+
+type LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+LAUNCH_TIMEOUT = 60.0
+"""Seconds that the fork server may take for its imports and the first fork."""
+
+
+class Startable(Protocol):
+    """What is launched."""
+
+    def start(self) -> None:
+        """Start; blocks until there is a process."""
+        ...
+
+    def kill(self) -> None:
+        """End the process."""
+        ...
+
+
+class Launcher:
+    """Start processes by a fork server that has imported ``modules`` where that is safe, else by spawning.
+
+    One is enough for a process: multiprocessing knows one fork server. ``loop_factory`` makes the children's loops.
+    """
+
+    def __init__(
+        self, modules: Sequence[str] = (), *, method: str | None = None, loop_factory: LoopFactory | None = None
+    ) -> None:
+        self.method = method or ("forkserver" if sys.platform == "linux" else "spawn")
+        self.loop_factory = loop_factory
+        self._modules = modules
+        self._lock = threading.Lock()
+
+    def fall_back(self, reason: str) -> None:
+        """Spawn from now on."""
+        if self.method != "spawn":
+            logger.warning("Actors are spawned, which takes more time and memory; forking is not safe: %s", reason)
+            self.method = "spawn"
+
+    def warm_up(self) -> None:
+        """Let the fork server begin to import; return before it is done."""
+        if self.method == "forkserver":
+            with self._lock, self._shielded():
+                forkserver.ensure_running()
+
+    async def launch(self, process: Startable) -> None:
+        """Start a process; raise OSError, EOFError or TimeoutError when the system does not let us."""
+        starting = asyncio.ensure_future(asyncio.to_thread(self._start, process))
+        try:
+            await asyncio.wait_for(asyncio.shield(starting), LAUNCH_TIMEOUT)
+        except (TimeoutError, asyncio.CancelledError):
+            starting.add_done_callback(lambda late: None if late.exception() else process.kill())
+            raise
+
+    def _start(self, process: Startable) -> None:
+        with self._lock, self._shielded():
+            process.start()
+
+    @contextlib.contextmanager
+    def _shielded(self) -> Iterator[None]:
+        """Block signals: children inherit the mask, and take signals once they have handlers for them."""
+        resource_tracker.ensure_running()  # its first launch would unblock them
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, preload.GUARDED)
+        try:
+            with _environment(self._orders() if self.method == "forkserver" else {}):
+                yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _orders(self) -> dict[str, str]:
+        """Return the environment in which a fork server starts; it may start anew with any child."""
+        known = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]  # noqa: SLF001 - has no getter
+        if preload.__name__ not in known:
+            # Without __main__, which would run the project's manage.py in the fork server.
+            forkserver.set_forkserver_preload([preload.__name__, *(name for name in known if name != "__main__")])
+        orders = preload.Orders(modules=list(self._modules), pythonpath=os.environ.get("PYTHONPATH"))
+        # Some versions of Python forget sys.path when they preload, and say nothing.
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        return {preload.VARIABLE: json.dumps(orders), "PYTHONPATH": path}
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,73 @@
+"""What the fork server imports before it forks: it blocks signals, imports what children share, and freezes it."""
+
+import gc
+import importlib
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import TypedDict
+
+# The imports to come take a second, in which a SIGTERM to the whole group would end the fork server.
+GUARDED = {
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP")
+    if hasattr(signal, name)
+}
+
+VARIABLE = "VTASKS_SUPERVISOR_PRELOAD"
+"""Tells the fork server, and nobody else, what to import and which PYTHONPATH to leave behind: JSON, as Orders."""
+
+loaded = False
+"""Whether this process is a fork server's child and shares what was imported."""
+problem = ""
+"""Why nothing should be forked from here."""
+
+
+class Orders(TypedDict):
+    """What a fork server is told."""
+
+    modules: list[str]
+    pythonpath: str | None
+
+
+def _begin() -> None:
+    orders = os.environ.pop(VARIABLE, None)
+    if orders is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
+        _obey(json.loads(orders))
+
+
+def _obey(orders: Orders) -> None:
+    global loaded, problem  # noqa: PLW0603 - read by the children, which begin as copies of this process
+    # It was set for this import only; what the tasks start shall find the user's own.
+    os.environ.pop("PYTHONPATH", None)
+    if orders["pythonpath"] is not None:
+        os.environ["PYTHONPATH"] = orders["pythonpath"]
+    gc.disable()
+    for module in orders["modules"]:
+        try:
+            importlib.import_module(module)
+        except BaseException as error:  # noqa: BLE001 - a border: whatever it is, it must not end the fork server
+            problem = f"{module} cannot be imported: {type(error).__name__}: {error}"
+            break
+    problem = problem or _danger()
+    gc.collect()
+    gc.freeze()
+    loaded = True
+
+
+def _danger() -> str:
+    """Return what must not be forked, or nothing."""
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others:
+        return f"an import has started the thread {others[0]!r}"
+    try:
+        threads = len(list(Path("/proc/self/task").iterdir()))
+    except OSError:
+        return ""
+    return f"an import has started {threads - 1} threads outside Python" if threads > 1 else ""
+
+
+_begin()

@@ -1,0 +1,118 @@
+"""The life of a child process, from its first line to os._exit()."""
+
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from setproctitle import setproctitle
+
+from vtasks_supervisor import codec, preload
+from vtasks_supervisor.channel import SocketChannel
+from vtasks_supervisor.frames import Failed, Unsuitable
+from vtasks_supervisor.luggage import Luggage
+from vtasks_supervisor.runtime import FLUSH_TIMEOUT, Runtime
+
+logger = logging.getLogger(__name__)
+
+ORPHAN_LIFE = 0.8
+"""Seconds after which a process whose supervisor is dead is gone, even when its loop is blocked."""
+ORPHANED = 75
+"""The exit code of such a process: EX_TEMPFAIL."""
+
+
+async def main(luggage: Luggage) -> None:
+    """Run the actor and leave the process, whatever threads the actor has left behind."""
+    code = 1
+    try:
+        code = await _live(luggage)
+    except BaseException as error:
+        logger.critical("Actor %s ended", luggage.name, exc_info=error)
+    finally:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+
+
+async def _live(luggage: Luggage) -> int:
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)  # what the tasks start and leave behind ends with this group
+    gc.enable()
+    os.environ.update(luggage.environ)
+    setproctitle(luggage.title or luggage.name)
+    _watch_supervisor(luggage.control.fileno())
+    luggage.stacks.setblocking(False)  # noqa: FBT003 - its only argument
+    faulthandler.register(signal.SIGUSR2, file=luggage.stacks.fileno(), all_threads=True, chain=False)
+    told_to_stop = asyncio.Event()
+    _take_signals(told_to_stop.set)
+    channel = await SocketChannel.open(luggage.control)
+    if preload.problem:
+        channel.send(Unsuitable(preload.problem))
+        await channel.flush(FLUSH_TIMEOUT)
+        return 0
+    runtime = await _runtime(luggage, channel)
+    if runtime is None:
+        return 1
+    leaving = asyncio.create_task(_leave_when(told_to_stop, runtime, luggage.stop_timeout))
+    try:
+        return await runtime.run({"pid": os.getpid(), "shares": preload.loaded})
+    finally:
+        leaving.cancel()
+
+
+async def _runtime(luggage: Luggage, channel: SocketChannel) -> Runtime | None:
+    """Return the actor in its surroundings; tell the supervisor why there is none."""
+    try:
+        if luggage.setup is not None:
+            luggage.setup()
+        actor = codec.load_recipe(luggage.recipe)()
+    except Exception as error:
+        logger.exception("Actor %s cannot be made", luggage.name)
+        channel.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
+        await channel.flush(FLUSH_TIMEOUT)
+        return None
+    return Runtime(
+        actor,
+        channel,
+        name=luggage.name,
+        incarnation=luggage.incarnation,
+        recorder=luggage.recorder,
+        liveness_timeout=luggage.liveness_timeout,
+    )
+
+
+async def _leave_when(told: asyncio.Event, runtime: Runtime, timeout: float) -> None:
+    await told.wait()
+    runtime.finish(timeout)
+
+
+def _take_signals(stop: Callable[[], None]) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    # A terminal sends these to everybody; what they mean for an actor is the supervisor's to say.
+    for number in preload.GUARDED - {signal.SIGTERM, signal.SIGUSR2}:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, preload.GUARDED)
+
+
+def _watch_supervisor(control: int) -> None:
+    """End the process when the supervisor is gone, even if the loop is blocked and does not notice."""
+    hangup = select.poll()
+    hangup.register(os.dup(control), 0)
+
+    def watch() -> None:
+        hangup.poll()
+        time.sleep(ORPHAN_LIFE)
+        os._exit(ORPHANED)
+
+    threading.Thread(target=watch, name="vtasks-orphan", daemon=True).start()

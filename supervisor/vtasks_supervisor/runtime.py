@@ -1,0 +1,164 @@
+"""Runs one actor: start, pump the mailbox, heartbeat, stop."""
+
+import asyncio
+import logging
+import sys
+import traceback
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from vtasks_supervisor.actor import Actor
+from vtasks_supervisor.channel import Channel
+from vtasks_supervisor.errors import ChannelClosed
+from vtasks_supervisor.frames import Beat, Failed, Leaving, Pause, Ready, Resume, Retiring, Said, Stop, Tell
+from vtasks_supervisor.mailbox import Mailbox
+from vtasks_supervisor.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+BEAT_EVERY = 1.0
+"""Seconds between two beats of a loop that has something to tell, or a third of its liveness time-out."""
+IDLE_BEAT_EVERY = 5.0
+"""Seconds between two beats of one that has not, or half of its liveness time-out."""
+ORPHAN_TIMEOUT = 0.5
+"""Seconds that an actor has to let go of everything when its supervisor is dead."""
+FLUSH_TIMEOUT = 1.0
+
+
+class Runtime:
+    """The surroundings of one actor, on the loop of whoever awaits run()."""
+
+    def __init__(
+        self,
+        actor: Actor[Any],
+        channel: Channel,
+        *,
+        name: str,
+        incarnation: int,
+        recorder: Recorder | None,
+        liveness_timeout: float,
+    ) -> None:
+        self.name = name
+        self.incarnation = incarnation
+        self.recorder = recorder
+        self._beat_every = min(BEAT_EVERY, liveness_timeout / 3)
+        self._idle_beat_every = min(IDLE_BEAT_EVERY, liveness_timeout / 2)
+        self._actor = actor
+        self._channel = channel
+        self._mailbox: Mailbox[Any] = Mailbox()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._timeout = 0.0
+        self._switches: asyncio.Queue[Pause | Resume] = asyncio.Queue()
+
+    # What the actor may ask for: see Context -----------------------------------------------------------------
+
+    def say(self, message: object) -> None:
+        """Send a message to the supervisor's hook."""
+        self._channel.send(Said(message))
+
+    def retire(self, reason: str) -> None:
+        """Ask for a successor."""
+        self._channel.send(Retiring(reason))
+
+    def finish(self, timeout: float = ORPHAN_TIMEOUT) -> None:
+        """End normally; what still runs has ``timeout`` seconds."""
+        self.stop(timeout)
+
+    # The life ------------------------------------------------------------------------------------------------
+
+    async def run(self, facts: Mapping[str, Any]) -> int:
+        """Live; return the exit code. The supervisor hears ``facts`` when the actor is ready."""
+        reading = asyncio.create_task(self._read())
+        try:
+            # Told to stop before it was ready: what it has begun to open is closed with the process.
+            await self._unless_stopped(self._actor.on_start(self))
+            if not self._stopping.is_set():
+                self._channel.send(Ready(facts))
+                await self._unless_stopped(self._live())
+            await self._actor.on_stop(self._timeout, self._hurry)
+            self._channel.send(Leaving())
+        except Exception as error:
+            logger.exception("Actor %s failed", self.name)
+            self._channel.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
+            return 1
+        finally:
+            reading.cancel()
+            await self._channel.flush(FLUSH_TIMEOUT)
+        return 0
+
+    def stop(self, timeout: float, *, at_once: bool = False) -> None:
+        """Finish within ``timeout`` seconds; a second call can only hurry the first."""
+        if not self._stopping.is_set():
+            self._timeout = timeout
+            self._stopping.set()
+        if at_once:
+            self._hurry.set()
+
+    async def _unless_stopped(self, duty: Awaitable[None]) -> None:
+        """Await a duty until it ends, or is no longer wanted."""
+        working = asyncio.ensure_future(duty)
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+        if not working.cancelled() and (error := working.exception()) is not None:
+            raise error
+
+    async def _live(self) -> None:
+        async with asyncio.TaskGroup() as duties:
+            duties.create_task(self._pump())
+            duties.create_task(self._beat())
+            duties.create_task(self._switch())
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                self._obey(await self._channel.receive())
+        except ChannelClosed:
+            self.stop(ORPHAN_TIMEOUT, at_once=True)
+
+    def _obey(self, frame: Any) -> None:
+        if isinstance(frame, Tell):
+            if not self._mailbox.offer(frame.message):
+                logger.error("The mailbox of %s is full; a message is lost", self.name)
+        elif isinstance(frame, Stop):
+            self.stop(frame.timeout, at_once=frame.at_once)
+        elif isinstance(frame, Pause | Resume):
+            self._switches.put_nowait(frame)
+
+    async def _pump(self) -> None:
+        while True:
+            await self._actor.handle(await self._mailbox.take())
+
+    async def _switch(self) -> None:
+        while True:
+            switch = await self._switches.get()
+            await (self._actor.on_pause() if isinstance(switch, Pause) else self._actor.on_resume())
+
+    async def _beat(self) -> None:
+        """Tell the supervisor regularly that the loop runs, and at once what is new."""
+        loop = asyncio.get_running_loop()
+        told: Mapping[str, Any] | None = None
+        told_at = due = loop.time()
+        while True:
+            lag = max(0.0, loop.time() - due)
+            vitals = self._actor.vitals()
+            if vitals != told or loop.time() - told_at >= self._idle_beat_every:
+                self._channel.send(Beat(vitals, lag, _peak_memory()))
+                told, told_at = vitals, loop.time()
+            due = loop.time() + self._beat_every
+            await asyncio.sleep(self._beat_every)
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

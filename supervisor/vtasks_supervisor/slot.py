@@ -1,0 +1,358 @@
+"""One place in the tree: keeps a child alive by policy, watches it, and replaces it without a gap."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from vtasks_supervisor.child import Child, Listener
+from vtasks_supervisor.events import (
+    Cause,
+    ChildBeat,
+    ChildDegraded,
+    ChildExited,
+    ChildHung,
+    ChildReady,
+    ChildRecovered,
+    ChildSaid,
+    Event,
+    Exit,
+)
+from vtasks_supervisor.frames import Beat, Pause, Ready, Resume, Retiring, Said, Stop
+from vtasks_supervisor.policy import History, Policy
+from vtasks_supervisor.spec import ChildSpec
+
+logger = logging.getLogger(__name__)
+
+KILL_GRACE = 2.0
+"""Seconds that a child has beyond its time to stop before it is killed."""
+KILL_TIMEOUT = 5.0
+"""Seconds until a killed child must be gone; it may be in a call of the kernel that no signal interrupts."""
+MEMORY_EVERY = 15.0
+"""Seconds between two looks at a child's memory; two in a row must be above the limit."""
+SPREAD = 0.1
+"""By how much limits differ from child to child, so that not all are replaced at once."""
+
+
+class ChildState(NamedTuple):
+    """What is known of one place; times are in seconds."""
+
+    name: str
+    state: str
+    """starting, ready, stopping, waiting (for its next start), ended."""
+    degraded: bool
+    incarnation: int
+    pid: int | None
+    restarts: int
+    up: float
+    silent: float
+    vitals: Mapping[str, Any]
+    last_exit: Exit | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all places of a tree share."""
+
+    make_child: Callable[[ChildSpec, int, Listener], Child]
+    emit: Callable[[Event], None]
+    clock: Callable[[], float]
+    chance: Callable[[], float]
+    policy: Policy
+
+
+class Life:
+    """One child as its place sees it."""
+
+    def __init__(self, child: Child, now: float, spread: float) -> None:
+        self.child = child
+        self.born = now
+        self.spread = spread
+        self.heard = now
+        self.ready: asyncio.Event = asyncio.Event()
+        self.stopping = False
+        self.hung = False
+        self.retires = ""
+        self.vitals: Mapping[str, Any] = {}
+        self.memory_looked = now
+        self.memory_above = 0
+
+
+class Slot:
+    """Runs one child of a spec after the other."""
+
+    def __init__(self, spec: ChildSpec, surroundings: Surroundings) -> None:
+        self.spec = spec
+        self.history = History()
+        self.settled = asyncio.Event()
+        """Set when the first child is ready, or gone."""
+        self._around = surroundings
+        self._current: Life | None = None
+        self._successor: Life | None = None
+        self._lives: set[Life] = set()
+        self._gone: asyncio.Queue[tuple[Life, Exit]] = asyncio.Queue()
+        self._stop: Stop | None = None
+        self._stopped = asyncio.Event()
+        self._paused = False
+        self._incarnations = 0
+        self._last_exit: Exit | None = None
+        self._ended = False
+        self._recycle_at = 0.0
+
+    # The life of the place -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep a child until told to stop, or until the spec wants no other."""
+        try:
+            self._current = await self._start()
+            while self._current is not None:
+                life, exit_ = await self._gone.get()
+                if life is self._current:
+                    self._current = await self._next(exit_)
+        finally:
+            self._ended = True
+            self.settled.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Let the children finish within ``timeout`` seconds, and start no others; kill what stays."""
+        self._stop = Stop(timeout)
+        self._stopped.set()
+        for life in self._lives:
+            self._tell_to_stop(life)
+        if not await self._all_gone(timeout + KILL_GRACE):
+            for life in self._lives:
+                logger.error("%s did not stop in %g s and is killed", self.spec.name, timeout)
+                life.child.kill()
+            await self._all_gone(KILL_TIMEOUT)
+
+    def hurry(self) -> None:
+        """Let the children stop at once."""
+        self._stop = Stop(0.0, at_once=True)
+        self._stopped.set()
+        for life in self._lives:
+            life.child.send(self._stop)
+
+    async def recycle(self, reason: str) -> bool:
+        """Replace the child by another one, which is ready first; return whether that happened."""
+        old = self._current
+        if old is None or not old.ready.is_set() or self._successor is not None or self._stop is not None:
+            return False
+        logger.info("%s is replaced: %s", self.spec.name, reason)
+        new = self._successor = await self._start()
+        if new is None:
+            return False
+        await first_of(new.ready.wait(), _done(new.child.exited))
+        if not self._is_successor(new) or not new.ready.is_set():
+            self._successor = None
+            self._recycle_at = self._around.clock() + self._around.policy.backoff.longest
+            return False
+        self._current, self._successor = new, None
+        self._tell_to_stop(old)
+        await _done(old.child.exited)
+        return True
+
+    def send(self, frame: Any) -> bool:
+        """Send a frame to the child; False when there is none that could take it."""
+        if isinstance(frame, Pause | Resume):
+            self._paused = isinstance(frame, Pause)
+        return self._current is not None and self._current.child.send(frame)
+
+    def dump(self) -> None:
+        """Let the child write its stacks, and log them a moment later."""
+        if self._current is not None:
+            child = self._current.child
+            child.dump()
+            asyncio.get_running_loop().call_later(
+                self.spec.dump_grace, lambda: logger.warning("Stacks of %s:\n%s", self.spec.name, child.stacks())
+            )
+
+    @property
+    def pids(self) -> set[int]:
+        """Return the processes of this place."""
+        return {life.child.pid for life in self._lives if life.child.pid is not None}
+
+    async def _start(self) -> Life | None:
+        if self._stop is not None:
+            return None
+        self._incarnations += 1
+        child = self._around.make_child(self.spec, self._incarnations, self._listen)
+        life = Life(child, self._around.clock(), 1 + SPREAD * (2 * self._around.chance() - 1))
+        self._lives.add(life)
+        child.exited.add_done_callback(lambda exited: self._note_exit(life, exited.result()))
+        await child.start()
+        if self._stopped.is_set():
+            self._tell_to_stop(life)
+        return life
+
+    def _is_successor(self, life: Life) -> bool:
+        """Tell whether the life that was to follow the current one still is to."""
+        return self._successor is life
+
+    async def _next(self, exit_: Exit) -> Life | None:
+        """Return the child after one that has ended, or None when there shall be none."""
+        if self._successor is not None:
+            successor, self._successor = self._successor, None
+            return successor
+        if exit_.cause is not Cause.UNSUITED:
+            if not self.spec.restart.wants(normal=exit_.cause is Cause.PLANNED):
+                return None
+            if exit_.cause is not Cause.PLANNED:
+                await self._pause()
+        return await self._start()
+
+    async def _pause(self) -> None:
+        delay = self._around.policy.backoff.delay(self.history.failures, self._around.chance())
+        if delay:
+            logger.info("%s is started again in %.1f s", self.spec.name, delay)
+            await first_of(self._stopped.wait(), timeout=delay)
+
+    async def _all_gone(self, timeout: float) -> bool:
+        waits = [life.child.exited for life in self._lives]
+        if waits:
+            await asyncio.wait(waits, timeout=timeout)
+        await asyncio.sleep(0)  # the callbacks of those futures
+        return not self._lives
+
+    def _tell_to_stop(self, life: Life) -> None:
+        life.stopping = True
+        life.child.send(self._stop or Stop(self.spec.stop_timeout))
+
+    # What children say ---------------------------------------------------------------------------------------
+
+    def _listen(self, child: Child, frame: Any) -> None:
+        life = next((life for life in self._lives if life.child is child), None)
+        if life is None:
+            return
+        now = life.heard = self._around.clock()
+        name, incarnation = self.spec.name, child.incarnation
+        if isinstance(frame, Ready):
+            self._note_ready(life, now)
+        elif isinstance(frame, Beat):
+            life.vitals = frame.vitals
+            self._around.emit(ChildBeat(name=name, incarnation=incarnation, vitals=frame.vitals, lag=frame.lag))
+        elif isinstance(frame, Said):
+            self._around.emit(ChildSaid(name=name, incarnation=incarnation, message=frame.message))
+        elif isinstance(frame, Retiring):
+            life.retires = frame.reason
+
+    def _note_ready(self, life: Life, now: float) -> None:
+        life.ready.set()
+        self.settled.set()
+        self.history = self.history.ready(now)
+        if self._paused:
+            life.child.send(Pause())
+        self._around.emit(
+            ChildReady(
+                name=self.spec.name, incarnation=life.child.incarnation, seconds=now - life.born, pid=life.child.pid
+            )
+        )
+
+    def _note_exit(self, life: Life, exit_: Exit) -> None:
+        self._lives.discard(life)
+        self.settled.set()
+        if life.hung:
+            exit_ = replace(exit_, cause=Cause.HUNG)
+        self._last_exit = exit_
+        was_degraded = self.history.degraded_since is not None
+        if exit_.cause in {Cause.PLANNED, Cause.UNSUITED}:
+            self.history = self.history.ended() if life is self._current else self.history
+        else:
+            self.history = self.history.failed(self._around.clock(), self._around.policy)
+            logger.warning("%s ended: %s", self.spec.name, exit_.reason)
+        self._around.emit(ChildExited(name=self.spec.name, incarnation=life.child.incarnation, exit=exit_))
+        if self.history.degraded_since is not None and not was_degraded:
+            logger.error("%s is degraded: it failed %d times", self.spec.name, len(self.history.recent))
+            self._around.emit(
+                ChildDegraded(
+                    name=self.spec.name, incarnation=life.child.incarnation, failures=len(self.history.recent)
+                )
+            )
+        self._gone.put_nowait((life, exit_))
+
+    # What time brings ----------------------------------------------------------------------------------------
+
+    def forgive(self, seconds: float) -> None:
+        """Do not hold against the children that this process stood still for a while."""
+        for life in self._lives:
+            life.heard += seconds
+            life.born += seconds
+
+    def check(self) -> str | None:
+        """Look after the children; return why the current one should be replaced, if it should."""
+        now = self._around.clock()
+        for life in self._lives:
+            limit = self.spec.liveness_timeout if life.ready.is_set() else self.spec.start_timeout
+            since = life.heard if life.ready.is_set() else life.born
+            if now - since > limit and not life.hung:
+                self._end_hung(life, now - since)
+        refreshed = self.history.refreshed(now, self._around.policy)
+        if refreshed is not self.history:
+            self.history = refreshed
+            self._around.emit(ChildRecovered(name=self.spec.name, incarnation=self._incarnations))
+        life_now = self._current
+        if life_now is None or not life_now.ready.is_set() or life_now.stopping or now < self._recycle_at:
+            return None
+        return self._worn_out(life_now, now)
+
+    def _end_hung(self, life: Life, silent: float) -> None:
+        life.hung = True
+        logger.error("%s gave no sign of life for %.0f s; its stacks follow when it is killed", self.spec.name, silent)
+        self._around.emit(ChildHung(name=self.spec.name, incarnation=life.child.incarnation, silent=silent))
+        life.child.dump()
+        asyncio.get_running_loop().call_later(self.spec.dump_grace, life.child.kill)
+
+    def _worn_out(self, life: Life, now: float) -> str | None:
+        spec, spread = self.spec, life.spread
+        if life.retires:
+            return life.retires
+        if spec.max_work is not None and life.vitals.get("work", 0) >= spec.max_work * spread:
+            return f"has done {life.vitals['work']} pieces of work"
+        if spec.max_lifetime is not None and now - life.born >= spec.max_lifetime * spread:
+            return f"is {now - life.born:.0f} s old"
+        if spec.max_memory is not None and now - life.memory_looked >= MEMORY_EVERY:
+            life.memory_looked = now
+            memory = life.child.memory() or 0
+            life.memory_above = life.memory_above + 1 if memory > spec.max_memory else 0
+            if life.memory_above > 1:
+                return f"holds {memory / 1e6:.0f} MB"
+        return None
+
+    def state(self) -> ChildState:
+        """Return what is known of this place."""
+        life, now = self._current, self._around.clock()
+        return ChildState(
+            name=self.spec.name,
+            state=self._word(life),
+            degraded=self.history.degraded_since is not None,
+            incarnation=self._incarnations,
+            pid=life.child.pid if life is not None and life in self._lives else None,
+            restarts=max(0, self._incarnations - 1),
+            up=now - life.born if life is not None else 0.0,
+            silent=now - life.heard if life is not None else 0.0,
+            vitals=life.vitals if life is not None else {},
+            last_exit=self._last_exit,
+        )
+
+    def _word(self, life: Life | None) -> str:
+        if self._ended:
+            return "ended"
+        if life is None or life not in self._lives:
+            return "waiting"
+        if life.stopping:
+            return "stopping"
+        return "ready" if life.ready.is_set() else "starting"
+
+
+async def _done(future: "asyncio.Future[Any]") -> None:
+    await asyncio.wait({future})
+
+
+async def first_of(*waits: Coroutine[Any, Any, object], timeout: float | None = None) -> None:
+    """Return when one of the waits has ended, or after ``timeout`` seconds; cancel the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

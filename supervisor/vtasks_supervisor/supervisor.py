@@ -1,0 +1,250 @@
+"""Starts children in order, restarts them by policy, drains them in reverse order, and knows when to give up."""
+
+import asyncio
+import itertools
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+
+from vtasks_supervisor import orphans
+from vtasks_supervisor.child import Child, Listener
+from vtasks_supervisor.errors import SpecError, TreeFailed
+from vtasks_supervisor.events import ChildReady, Event, Hook, TreeReady, TreeStopping
+from vtasks_supervisor.frames import Pause, Resume, Tell
+from vtasks_supervisor.launcher import Launcher
+from vtasks_supervisor.policy import Policy
+from vtasks_supervisor.process_child import ProcessChild
+from vtasks_supervisor.slot import ChildState, Slot, Surroundings, first_of
+from vtasks_supervisor.spec import ChildSpec, Place
+from vtasks_supervisor.task_child import TaskChild
+
+logger = logging.getLogger(__name__)
+
+TICK = 1.0
+"""Seconds between two looks after all children."""
+START_PATIENCE = 1.0
+"""Seconds for which the start of one child may hold up the next."""
+LAST_STAGE_TIMEOUT = 1.0
+"""Seconds that a stage has at least, however long those before it took."""
+
+
+class Supervisor:
+    """A tree of one level, one_for_one: what happens to one child is nothing to the others.
+
+    ``hook`` is called on the loop with each event; it must not block. ``reaps`` makes this process the parent of what
+    its children leave behind: only for a process that is all the supervisor's.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[ChildSpec],
+        *,
+        hook: Hook | None = None,
+        launcher: Launcher | None = None,
+        policy: Policy = Policy(),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+        make_child: Callable[[ChildSpec, int, Listener], Child] | None = None,
+        reaps: bool = False,
+    ) -> None:
+        self._hook = hook
+        self._launcher = launcher or Launcher()
+        self._policy = policy
+        self._clock = clock
+        self._reaps = reaps
+        self._around = Surroundings(
+            make_child=make_child or self._make_child,
+            emit=self._emit,
+            clock=clock,
+            chance=chance,
+            policy=policy,
+        )
+        self._slots: dict[str, Slot] = {}
+        self._running: dict[asyncio.Task[None], Slot] = {}
+        self._replacing: set[asyncio.Task[bool]] = set()
+        self._stopping = asyncio.Event()
+        self._hurried = False
+        self._paused = False
+        self._ready: set[str] | None = set()
+        self._failure: BaseException | None = None
+        for spec in sorted(specs, key=lambda spec: spec.stage):
+            self._add(spec)
+
+    # From outside --------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run the tree until stop(), or until nothing in it wants to run; raise TreeFailed when nothing can."""
+        if self._reaps:
+            orphans.adopt()
+        ticking = asyncio.create_task(self._tick())
+        try:
+            await self._start_in_order()
+            await self._stopping.wait()
+        finally:
+            await self._stop_in_reverse()
+            ticking.cancel()
+            for task in (*self._replacing, *self._running):
+                task.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Drain the tree, or with ``at_once`` let everything go now."""
+        self._stopping.set()
+        if at_once and not self._hurried:
+            self._hurried = True
+            for slot in self._slots.values():
+                slot.hurry()
+
+    def add(self, spec: ChildSpec) -> bool:
+        """Start another child; False when there is one of that name, or the tree is stopping."""
+        if spec.name in self._slots or self._stopping.is_set():
+            return False
+        self._add(spec)
+        self._start(self._slots[spec.name])
+        return True
+
+    def tell(self, name: str, message: object) -> bool:
+        """Put a message into a child's mailbox; False when there is none that could take it."""
+        return name in self._slots and self._slots[name].send(Tell(message))
+
+    def pause(self) -> None:
+        """Let the children take no new work."""
+        self._paused = True
+        for slot in self._slots.values():
+            slot.send(Pause())
+
+    def resume(self) -> None:
+        """Let the children take new work again."""
+        self._paused = False
+        for slot in self._slots.values():
+            slot.send(Resume())
+
+    def replace_all(self, reason: str) -> None:
+        """Replace one child after the other."""
+        self._keep(asyncio.create_task(self._replace(list(self._slots.values()), reason)))
+
+    def replace(self, name: str, reason: str) -> None:
+        """Replace one child."""
+        self._keep(asyncio.create_task(self._slots[name].recycle(reason)))
+
+    def dump(self) -> None:
+        """Log the stacks of all children."""
+        for slot in self._slots.values():
+            slot.dump()
+
+    @property
+    def states(self) -> list[ChildState]:
+        """Return what is known of each place, in order of start."""
+        return [slot.state() for slot in self._slots.values()]
+
+    @property
+    def is_stopping(self) -> bool:
+        """Tell whether the tree drains."""
+        return self._stopping.is_set()
+
+    # Start and stop ------------------------------------------------------------------------------------------
+
+    def _add(self, spec: ChildSpec) -> None:
+        if spec.name in self._slots:
+            raise SpecError(f"There are two children of the name {spec.name!r}.")
+        slot = self._slots[spec.name] = Slot(spec, self._around)
+        if self._paused:
+            slot.send(Pause())
+
+    def _start(self, slot: Slot) -> None:
+        task = asyncio.create_task(slot.run())
+        self._running[task] = slot
+        task.add_done_callback(self._note_end)
+
+    async def _start_in_order(self) -> None:
+        for slot in list(self._slots.values()):
+            if self._stopping.is_set():
+                return
+            self._start(slot)
+            await first_of(slot.settled.wait(), self._stopping.wait(), timeout=START_PATIENCE)
+
+    async def _stop_in_reverse(self) -> None:
+        self._stopping.set()
+        self._emit(TreeStopping())
+        now = self._clock()
+        deadline = now + max((slot.spec.stop_timeout for slot in self._slots.values()), default=0.0)
+        stages = itertools.groupby(
+            sorted(self._slots.values(), key=lambda slot: -slot.spec.stage), key=lambda slot: slot.spec.stage
+        )
+        for _, stage in stages:
+            left = max(deadline - self._clock(), LAST_STAGE_TIMEOUT)
+            await asyncio.gather(*(self._stop_slot(slot, min(left, slot.spec.stop_timeout)) for slot in stage))
+
+    async def _stop_slot(self, slot: Slot, timeout: float) -> None:
+        stopping = slot.stop(timeout)
+        if self._hurried:
+            slot.hurry()
+        await stopping
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        slot = self._running.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+        significant = [other for other in self._slots.values() if other.spec.significant]
+        still = set(self._running.values())
+        if not still or (significant and not still.intersection(significant)):
+            self._stopping.set()
+        elif not self._stopping.is_set():
+            # Its place is free for another of the name.
+            self._slots.pop(slot.spec.name, None)
+
+    def _make_child(self, spec: ChildSpec, incarnation: int, listen: Listener) -> Child:
+        if spec.place is Place.TASK:
+            return TaskChild(spec, incarnation, listen)
+        return ProcessChild(spec, incarnation, listen, self._launcher)
+
+    # What time brings ----------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        due = self._clock() + TICK
+        while True:
+            await asyncio.sleep(max(0.0, due - self._clock()))
+            late = self._clock() - due
+            if late > TICK:
+                # This process stood still: a suspended laptop, SIGSTOP, a frozen container.
+                for slot in self._slots.values():
+                    slot.forgive(late)
+            due = self._clock() + TICK
+            self._look_after_children()
+
+    def _look_after_children(self) -> None:
+        for slot in list(self._slots.values()):
+            worn_out = slot.check()
+            if worn_out and not self._replacing:
+                self._keep(asyncio.create_task(slot.recycle(worn_out)))
+        if self._reaps:
+            orphans.reap(set().union(*(slot.pids for slot in self._slots.values())))
+        verdict = self._policy.escalation.verdict((slot.history for slot in self._slots.values()), self._clock())
+        if verdict and not self._stopping.is_set():
+            logger.critical("The tree gives up: %s", verdict)
+            self._fail(TreeFailed(verdict))
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._stopping.set()
+
+    async def _replace(self, slots: list[Slot], reason: str) -> bool:
+        return all([await slot.recycle(reason) for slot in slots])
+
+    def _keep(self, task: "asyncio.Task[bool]") -> None:
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
+
+    def _emit(self, event: Event) -> None:
+        try:
+            if self._hook is not None:
+                self._hook(event)
+        except Exception:
+            logger.exception("The hook failed on %r", event)
+        if self._ready is not None and isinstance(event, ChildReady):
+            self._ready.add(event.name)
+            if self._ready >= self._slots.keys():
+                self._ready = None
+                self._emit(TreeReady())
