@@ -20,7 +20,7 @@ def path(tmp_path):
 @pytest.fixture
 def refusal(monkeypatch):
     """A file system that refuses to write as long as it is told to, as a read-only one does."""
-    refusal = {"error": OSError(errno.EROFS, "Read-only file system")}
+    refusal: dict[str, OSError | None] = {"error": OSError(errno.EROFS, "Read-only file system")}
     original = Path.open
 
     def refuse(path, *arguments, **options):
