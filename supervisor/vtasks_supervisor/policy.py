@@ -74,9 +74,12 @@ class History:
 
     def failed(self, now: float, policy: "Policy") -> "History":
         """Return the history after a child failed."""
-        healthy = self.ready_since is not None and now - self.ready_since >= policy.backoff.forgiven_after
+        healthy = self.is_healthy(now, policy)
         recent = (*policy.budget.recent(self.recent, now), now)
-        degraded_since = (self.degraded_since or now) if policy.budget.is_spent(recent, now) else None
+        # Only health ends it: with the longest pauses, a place fails too seldom to spend a budget again.
+        degraded_since = self.degraded_since
+        if degraded_since is None and policy.budget.is_spent(recent, now):
+            degraded_since = now
         return replace(
             self,
             failures=1 if healthy else self.failures + 1,
@@ -86,10 +89,14 @@ class History:
         )
 
     def refreshed(self, now: float, policy: "Policy") -> "History":
-        """Return the history as time goes by: what runs, and has a budget again, is no longer degraded."""
-        if self.degraded_since is None or self.ready_since is None or policy.budget.is_spent(self.recent, now):
+        """Return the history as time goes by: what is healthy, and has a budget again, is no longer degraded."""
+        if self.degraded_since is None or not self.is_healthy(now, policy) or policy.budget.is_spent(self.recent, now):
             return self
         return replace(self, degraded_since=None)
+
+    def is_healthy(self, now: float, policy: "Policy") -> bool:
+        """Tell whether a child has run for so long that what was before is forgiven."""
+        return self.ready_since is not None and now - self.ready_since >= policy.backoff.forgiven_after
 
 
 @dataclass(frozen=True, slots=True)
