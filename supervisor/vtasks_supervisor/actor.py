@@ -38,11 +38,11 @@ class Context(Protocol):
         ...
 
 
-class Actor[M](Protocol):
+class Actor[M]:
     """State that one loop owns and that messages of type M reach one at a time.
 
-    An exception from on_start() or handle() ends the actor; its supervisor starts another. Subclass it to inherit
-    methods that do nothing.
+    An exception from on_start() or handle() ends the actor; its supervisor starts another. What a subclass does not
+    define does nothing.
     """
 
     async def on_start(self, context: Context) -> None:

@@ -5,7 +5,8 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from vtasks_supervisor import orphans
 from vtasks_supervisor.child import Child, Listener
@@ -138,6 +139,10 @@ class Supervisor:
     def states(self) -> list[ChildState]:
         """Return what is known of each place, in order of start."""
         return [slot.state() for slot in self._slots.values()]
+
+    async def until_stopping(self, *others: Coroutine[Any, Any, object]) -> None:
+        """Return when the tree has been told to stop, or one of the other waits has ended."""
+        await first_of(self._stopping.wait(), *others)
 
     @property
     def is_stopping(self) -> bool:

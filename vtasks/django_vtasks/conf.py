@@ -188,7 +188,8 @@ def _batch(value: Any, where: str) -> Batch:
 
 def _queues(value: Any) -> dict[str, Queue]:
     if isinstance(value, str):
-        value = json.loads(value) if value.lstrip().startswith(("[", "{")) else [name.strip() for name in value.split(",")]
+        is_json = value.lstrip().startswith(("[", "{"))
+        value = json.loads(value) if is_json else [name.strip() for name in value.split(",")]
     if isinstance(value, Mapping):
         return {_queue_name(name): _queue(name, options) for name, options in value.items()}
     if not isinstance(value, list | tuple | set | frozenset):

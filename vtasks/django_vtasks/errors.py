@@ -10,6 +10,7 @@ __all__ = [
     "LeaseLost",
     "PayloadError",
     "PayloadTooLarge",
+    "TaskUnavailable",
     "UnknownTask",
     "VTasksError",
     "WorkerLost",
@@ -42,6 +43,10 @@ class LeaseLost(VTasksError):
 
 class UnknownTask(VTasksError):
     """No registered task has this dotted path."""
+
+
+class TaskUnavailable(VTasksError):
+    """The task's module is there, but this worker could not import it."""
 
 
 class WorkerLost(VTasksError):

@@ -60,6 +60,16 @@ def cpus(*, root: Path = ROOT) -> int:
     return usable or 1
 
 
+def oom_kills(*, root: Path = ROOT) -> int | None:
+    """Return how many processes of the own cgroup the kernel has ever killed for memory; None when it does not tell."""
+    for group in _groups(root):
+        for line in _read(group / "memory.events").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill" and count.isdigit():
+                return int(count)
+    return None
+
+
 def _groups(root: Path, controller: str = "") -> Iterator[Path]:
     """Yield where the own cgroup and its parents may be; ``controller`` is empty for v2.
 

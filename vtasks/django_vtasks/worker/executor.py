@@ -13,6 +13,7 @@ from typing import Any
 from django.tasks import TaskContext
 
 from django_vtasks.brokers.base import Claim, TaskFailure
+from django_vtasks.errors import TaskUnavailable
 from django_vtasks.observers import Observer, Run
 from django_vtasks.publishing import plain
 from django_vtasks.results import AnyTask
@@ -26,6 +27,8 @@ type Ended = Callable[[Claim, Outcome, float | None], None]
 type ContextHook = Callable[[TaskContext[..., Any]], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 
 NO_THREAD_DELAY = 1.0
+UNAVAILABLE_DELAY = 30.0
+"""Seconds after which a worker looks again at a task whose module cannot be imported."""
 
 
 class Executor:
@@ -60,6 +63,10 @@ class Executor:
             return
         try:
             task = self._registry.find(claim.envelope.task)
+        except TaskUnavailable:
+            # A deployment may be half done; the registry has logged why.
+            self._ended(claim, Postponed(UNAVAILABLE_DELAY), None)
+            return
         except Exception as error:  # noqa: BLE001 - whatever a module does on attribute access
             self._reject(claim, failure_of(error))
             return

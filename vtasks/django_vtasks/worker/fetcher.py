@@ -22,7 +22,7 @@ class Fetcher:
     """Keep an actor supplied: claim up to the room there is, start what may run, keep the rest at hand.
 
     ``start`` runs a claim, ``give_back`` returns claims to the store, ``unsettled`` tells which have ended but are not
-    settled. ``empty_claims`` counts how often in a row nothing was there.
+    settled. ``empty_claims`` counts how often in a row nothing was there, ``taken`` all claims ever.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Fetcher:
         self._reconcile_at = 0.0
         self._shedding: asyncio.TimerHandle | None = None
         self.empty_claims = 0
+        self.taken = 0
 
     async def run(self) -> None:
         """Claim until cancelled."""
@@ -67,6 +68,7 @@ class Fetcher:
                 continue
             self._outage.over()
             self.empty_claims = 0 if claims else self.empty_claims + 1
+            self.taken += len(claims)
             self._slots.take(len(claims))
             self._ready.extend(claims)
             self._pump_soon()

@@ -10,7 +10,7 @@ from django.apps import apps
 from django.tasks import Task
 from django.utils.module_loading import module_has_submodule
 
-from django_vtasks.errors import UnknownTask
+from django_vtasks.errors import TaskUnavailable, UnknownTask
 from django_vtasks.results import AnyTask
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._found: dict[str, AnyTask] = {}
+        self.modules: list[str] = []
         self.errors: dict[str, BaseException] = {}
 
     def load(self) -> None:
@@ -30,21 +31,27 @@ class Registry:
                 self._import(f"{app.name}.tasks")
 
     def find(self, path: str) -> AnyTask:
-        """Return the task with this dotted path; raise UnknownTask when there is none."""
+        """Return the task with this dotted path.
+
+        Raise UnknownTask when there is none, TaskUnavailable when its module could not be imported.
+        """
         task = self._found.get(path)
         if task is None:
+            if path.rpartition(".")[0] in self.errors:
+                raise TaskUnavailable(f"The module of task {path!r} could not be imported.")
             task = self._found[path] = self._look_up(path)
         return task
 
     def _import(self, name: str) -> None:
         try:
             import_module(name)
+            self.modules.append(name)
             spec = find_spec(name)
             for _, submodule, _ in pkgutil.iter_modules((spec and spec.submodule_search_locations) or ()):
                 self._import(f"{name}.{submodule}")
         except BaseException as error:
             self.errors[name] = error
-            logger.exception("Cannot import %s: its tasks will go to the failed list", name)
+            logger.exception("Cannot import %s: its tasks wait until a worker can", name)
 
     @staticmethod
     def _look_up(path: str) -> AnyTask:

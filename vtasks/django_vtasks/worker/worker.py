@@ -3,26 +3,35 @@
 import asyncio
 import contextlib
 import logging
+import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django_vtasks.brokers.base import Broker, Claim, Owner
 from django_vtasks.observers import Observer
 from django_vtasks.worker.completer import Completer
 from django_vtasks.worker.executor import ContextHook, Executor
 from django_vtasks.worker.fetcher import WAIT, Fetcher
+from django_vtasks.worker.flight import FlightRecord, Recorder
 from django_vtasks.worker.outcome import CANCELLED, Outcome
 from django_vtasks.worker.registry import Registry
 from django_vtasks.worker.slots import Slots
+from django_vtasks.worker.suspects import SuspectFetcher
 
 logger = logging.getLogger(__name__)
 
 LAST_WORDS = 2.0
 """Seconds kept at the end of a drain for cancelling, giving back, and settling."""
+HURRIED_WORDS = 0.2
+"""Seconds for what is cancelled when all shall end at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What an actor is made of; ``hook`` is the project's VTASKS_TASK_CONTEXT."""
+    """What an actor is made of.
+
+    ``hook`` is the project's VTASKS_TASK_CONTEXT; ``suspects`` makes it run those of its queue, and nothing else.
+    """
 
     broker: Broker
     owner: Owner
@@ -32,6 +41,17 @@ class Recipe:
     observer: Observer
     hook: ContextHook | None = None
     wait: float = WAIT
+    suspects: bool = False
+    recorder: Recorder | None = None
+
+
+class Progress(NamedTuple):
+    """What an actor has done and does; ``oldest`` is the seconds since the longest-running task began."""
+
+    taken: int
+    ended: int
+    running: int
+    oldest: float
 
 
 class QueueWorker:
@@ -42,23 +62,52 @@ class QueueWorker:
         self._slots = Slots(recipe.concurrency)
         self._completer = Completer(recipe.broker, recipe.owner)
         self._executor = Executor(recipe.registry, recipe.observer, recipe.concurrency, self._ended, hook=recipe.hook)
-        self._fetcher = Fetcher(
+        self._fetcher = self._fetcher_of(recipe)
+        self._flight = None if recipe.recorder is None else FlightRecord(recipe.recorder)
+        self._began: dict[int, float] = {}
+        self._ended_count = 0
+        self._fetching: asyncio.Task[None] | None = None
+        self._completing: asyncio.Task[None] | None = None
+        self._abandoned = False
+
+    def _fetcher_of(self, recipe: Recipe) -> Fetcher | SuspectFetcher:
+        if recipe.suspects:
+            return SuspectFetcher(recipe.broker, recipe.owner, recipe.queue, self._slots, self._start, self._give_back)
+        return Fetcher(
             recipe.broker, recipe.owner, recipe.queue, self._slots, lambda: self._completer.backlog,
-            self._executor.start,
+            self._start,
             self._give_back,
             wait=recipe.wait,
         )  # fmt: skip
-        self._duties: list[asyncio.Task[None]] = []
-        self._abandoned = False
 
     @property
     def idle_rounds(self) -> int:
         """Return how often in a row there was nothing to claim; 0 while a task runs or is not settled."""
         return 0 if self._slots.held or self._completer.backlog else self._fetcher.empty_claims
 
+    @property
+    def progress(self) -> Progress:
+        """Return what this actor has done and does."""
+        began = next(iter(self._began.values()), None)
+        oldest = 0.0 if began is None else time.monotonic() - began
+        return Progress(self._fetcher.taken, self._ended_count, len(self._began), oldest)
+
     def start(self) -> None:
         """Begin to claim."""
-        self._duties = [asyncio.create_task(self._fetcher.run()), asyncio.create_task(self._completer.run())]
+        self._completing = asyncio.create_task(self._completer.run())
+        self.resume()
+
+    async def pause(self) -> None:
+        """Claim no more, and give back what has not started; what runs goes on."""
+        if self._fetching is not None:
+            await _end(self._fetching)
+            self._fetching = None
+            self._fetcher.give_up()
+
+    def resume(self) -> None:
+        """Claim again."""
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetcher.run())
 
     async def drain(self, timeout: float, *, at_once: asyncio.Event) -> bool:
         """Stop claiming, give back what has not started, let the rest finish for ``timeout`` seconds.
@@ -66,19 +115,17 @@ class QueueWorker:
         What has not finished by then, or when ``at_once`` is set, is cancelled or, on a thread, left behind, and
         given back. Return whether all that ran ended by itself.
         """
-        if not self._duties:
+        if self._completing is None:
             return True
         deadline = asyncio.get_running_loop().time() + timeout
-        fetching, completing = self._duties
-        await _end(fetching)
-        self._fetcher.give_up()
+        await self.pause()
         finished = await self._finish(timeout - LAST_WORDS, at_once)
         if not finished:
-            await self._interrupt()
+            await self._interrupt(at_once)
         left = 0.0 if at_once.is_set() else deadline - asyncio.get_running_loop().time()
         if not await _within(self._completer.flush(), max(LAST_WORDS / 2, left)):
             logger.error("Queue %s: %d outcomes could not be settled", self.queue, len(self._completer.backlog))
-        await _end(completing)
+        await _end(self._completing)
         self._executor.close()
         return finished
 
@@ -90,10 +137,10 @@ class QueueWorker:
             wait.cancel()
         return not self._slots.held
 
-    async def _interrupt(self) -> None:
+    async def _interrupt(self, at_once: asyncio.Event) -> None:
         """Cancel what runs on the loop, and give back what does not end within a moment."""
         self._executor.cancel()
-        if await _within(self._slots.wait_until_empty(), LAST_WORDS / 2):
+        if await _within(self._slots.wait_until_empty(), HURRIED_WORDS if at_once.is_set() else LAST_WORDS / 2):
             return
         stuck = self._fetcher.running
         logger.error(
@@ -101,6 +148,9 @@ class QueueWorker:
             self.queue, len(stuck), ", ".join(claim.envelope.task for claim in stuck),
         )  # fmt: skip
         self._abandoned = True
+        for claim in stuck:
+            if self._flight is not None:
+                self._flight.end(claim)  # it goes back unharmed: the end of this process is not its doing
         self._give_back(stuck)
 
     def _give_back(self, claims: list[Claim]) -> None:
@@ -108,7 +158,17 @@ class QueueWorker:
             self._completer.add(claim, CANCELLED)
             self._slots.free()
 
+    def _start(self, claim: Claim) -> None:
+        self._began[id(claim)] = time.monotonic()
+        if self._flight is not None:
+            self._flight.begin(claim)
+        self._executor.start(claim)
+
     def _ended(self, claim: Claim, outcome: Outcome, seconds: float | None) -> None:
+        self._began.pop(id(claim), None)
+        self._ended_count += 1
+        if self._flight is not None:
+            self._flight.end(claim)
         if self._abandoned:
             return  # given back already; whoever runs it next settles it
         self._completer.add(claim, outcome)

@@ -1,30 +1,32 @@
 """``manage.py runworker``: run tasks until told to stop."""
 
-import asyncio
 import logging
+import multiprocessing
 import os
 import sys
 import threading
 import time
 from argparse import ArgumentParser
-from importlib.metadata import version
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.tasks.exceptions import InvalidTaskBackend
-from setproctitle import setproctitle
 
 from django_vtasks import topology
 from django_vtasks.errors import ConfigError
+from django_vtasks.topology import banner, run
+from django_vtasks.topology.logs import log_to_stderr
 
 USAGE_ERROR = 2
 LAST_MOMENT = 0.5
 """Seconds that the interpreter has for a regular exit once the worker has stopped."""
 LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
+logger = logging.getLogger(__name__)
+
 
 class Command(BaseCommand):
-    """Run the tasks of one backend in this process."""
+    """Run the tasks of one backend: a supervisor in this process, actors in others."""
 
     # Django's own checks ask the database, which may be down; topology.plan() checks what a worker needs.
     requires_system_checks = ()
@@ -40,62 +42,81 @@ class Command(BaseCommand):
             metavar="Q",
             help="take this queue's tasks only; may be repeated",
         )
-        parser.add_argument("--concurrency", type=int, metavar="N", help="tasks of a queue that run at a time")
+        parser.add_argument(
+            "--processes", metavar="N", help="actor processes for each queue, or 'auto' for what this machine bears"
+        )
+        parser.add_argument("--concurrency", type=int, metavar="N", help="tasks that one actor runs at a time")
         parser.add_argument("--backend", metavar="ALIAS", help="the key in TASKS (default: VTASKS_BACKEND)")
         parser.add_argument("--id", metavar="ID", help="a name for this worker in logs and tables")
         parser.add_argument("--burst", action="store_true", help="exit when no task is left to run")
+        parser.add_argument("--health-port", type=_port, metavar="P", help="serve /live, /ready and /health here")
+        parser.add_argument("--health-file", metavar="PATH", help="refresh this file while the worker is healthy")
+        parser.add_argument("--reload", action="store_true", help="restart when code changes; for development")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the worker; leave the process behind when a task's thread does not end."""
-        _log_to_stderr(LEVELS[options["verbosity"]])
-        try:
-            plan = topology.plan(
-                backend=options["backend"],
-                queues=options["queue"],
-                concurrency=options["concurrency"],
-                worker_id=options["id"],
-                burst=options["burst"],
-            )
-        except (ConfigError, InvalidTaskBackend) as error:
-            raise CommandError(str(error), returncode=USAGE_ERROR) from error
-        self.stdout.write(f"django-vtasks {version('django-vtasks')} · {plan.backend} · {', '.join(plan.queues)}")
-        setproctitle(f"vtasks: {','.join(plan.queues)}")
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._work(plan))
+        """Run the worker."""
+        if multiprocessing.parent_process() is not None:
+            raise CommandError("A worker cannot be started by one of its own processes: guard the main module.")
+        level = LEVELS[options["verbosity"]]
+        log_to_stderr(level)
+        if options["reload"]:
+            run.reloading(lambda: self._run(options, level))
+        else:
+            self._run(options, level)
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Note that the process is the worker's own."""
         self._owns_process = True
         super().run_from_argv(argv)
 
-    async def _work(self, plan: topology.Plan) -> None:
-        await topology.Worker(plan).run()
+    def _run(self, options: dict[str, Any], level: int) -> None:
+        try:
+            plan = topology.plan(
+                backend=options["backend"],
+                queues=options["queue"],
+                concurrency=options["concurrency"],
+                processes=options["processes"],
+                worker_id=options["id"],
+                health_port=options["health_port"],
+                health_file=options["health_file"],
+                burst=options["burst"],
+                log_level=level,
+            )
+        except (ConfigError, InvalidTaskBackend) as error:
+            raise CommandError(str(error), returncode=USAGE_ERROR) from error
+        for setting in topology.without_effect():
+            logger.warning("%s has no effect on this version's worker", setting)
+        failure = run.in_foreground(plan, lambda: self._introduce(plan, options["verbosity"]), reload=options["reload"])
         if self._owns_process:
-            # A task may have left something behind that the loop and the interpreter would wait for: a thread, a
-            # coroutine that refuses to end. All has been settled or given back by now.
-            threading.Thread(target=_leave, name="vtasks-leave", daemon=True).start()
+            # Something may be left behind that the interpreter would wait for, such as a thread of the project's.
+            # All has been settled or given back by now.
+            code = 0 if failure is None else 1
+            threading.Thread(target=_leave, args=(code,), name="vtasks-leave", daemon=True).start()
+        if failure is not None:
+            raise CommandError(f"The worker gives up: {failure}")
+
+    def _introduce(self, plan: topology.Plan, verbosity: int) -> None:
+        most_connections = banner.most_connections(plan)
+        if verbosity:
+            for line in banner.lines(plan, most_connections):
+                self.stdout.write(line)
+            self.stdout.flush()
+        if warning := banner.too_many(plan, most_connections):
+            logger.warning(warning)
 
 
-def _leave() -> None:
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port <= 65535:  # noqa: PLR2004 - what a port number is
+        raise ValueError
+    return port
+
+
+_port.__name__ = "port number"  # argparse: "invalid port number value"
+
+
+def _leave(code: int) -> None:
     time.sleep(LAST_MOMENT)
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(0)
-
-
-def _loop_factory() -> Any:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def _log_to_stderr(level: int) -> None:
-    """Show the worker's log unless the project's LOGGING already does something with it."""
-    logger = logging.getLogger("django_vtasks")
-    if not logger.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(level)
+    os._exit(code)

@@ -1,0 +1,60 @@
+"""The worker inside an ASGI server, for small sites: one process for pages and tasks."""
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django_vtasks import topology
+from django_vtasks.topology.embedded import Embedded
+
+logger = logging.getLogger(__name__)
+
+type Scope = MutableMapping[str, Any]
+type Message = MutableMapping[str, Any]
+type Receive = Callable[[], Awaitable[Message]]
+type Send = Callable[[Message], Awaitable[None]]
+type Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def get_worker_application(django_app: Application, *, backend: str | None = None) -> Application:
+    """Return an application that serves ``django_app`` and runs the worker of ``backend`` (VTASKS_BACKEND) beside it.
+
+    The worker starts and stops with the server's lifespan. It shares the loop with the pages: a task that blocks
+    blocks them too. A server of several processes has a worker in each.
+    """
+    return _WorkerApplication(django_app, backend)
+
+
+class _WorkerApplication:
+    def __init__(self, django_app: Application, backend: str | None) -> None:
+        self._django_app = django_app
+        self._backend = backend
+        self._worker: Embedded | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if self._worker is None:
+            # A server without lifespan: the first request starts the worker, and nothing drains it.
+            logger.warning("The ASGI server sends no lifespan events: the worker starts now, and will not drain")
+            self._worker = Embedded(topology.plan(backend=self._backend))
+        await self._django_app(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Start at the server's start-up, drain at its shutdown."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    self._worker = Embedded(topology.plan(backend=self._backend))
+                except Exception as error:
+                    logger.exception("The worker cannot start")
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                if self._worker is not None:
+                    await self._worker.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return

@@ -1,0 +1,150 @@
+"""The actor that serves one queue: a QueueWorker in a process, or in a task, of its own."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django_vtasks import observers
+from django_vtasks.brokers.base import Owner
+from django_vtasks.errors import ConfigError
+from django_vtasks.observers import Observer
+from django_vtasks.topology.logs import log_to_stderr
+from django_vtasks.topology.plan import backend_with_broker, hook_of
+from django_vtasks.worker.fetcher import WAIT
+from django_vtasks.worker.registry import Registry
+from django_vtasks.worker.worker import QueueWorker, Recipe
+from vtasks_supervisor import Actor, Context
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which a thread may keep the interpreter: the loop and the broker's thread take turns often."""
+LOOK_EVERY = 0.05
+"""Seconds between two looks at whether an actor that is to end has anything left to do."""
+SURE = 2
+"""Empty claims in a row that say that there are no suspects left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duty:
+    """What an actor is told; travels to its process."""
+
+    backend: str
+    node: str
+    slot: str
+    queue: str
+    concurrency: int
+    hook: str | None
+    burst: bool
+    suspects: bool = False
+    """Run the suspects of the queue, and end when there are none."""
+    own_process: bool
+    log_level: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What an actor of a burst says: how many claims it has ever taken, and how often in a row there was none."""
+
+    taken: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenModules:
+    """What an actor says of tasks modules that it could not import: the error of each."""
+
+    errors: Mapping[str, str]
+
+
+class QueueActor(Actor[object]):
+    """Serve a queue until told to stop; see Duty."""
+
+    def __init__(self, duty: Duty) -> None:
+        self._duty = duty
+        self._backend = backend_with_broker(duty.backend)
+        self._worker: QueueWorker | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def on_start(self, context: Context) -> None:
+        """Load the tasks and begin to claim."""
+        duty = self._duty
+        if duty.own_process:
+            sys.setswitchinterval(SWITCH_INTERVAL)
+            if duty.log_level is not None:
+                log_to_stderr(duty.log_level)
+        self._worker = QueueWorker(
+            Recipe(
+                broker=self._backend.broker,
+                owner=Owner(duty.node, duty.slot, context.incarnation),
+                queue=duty.queue,
+                concurrency=duty.concurrency,
+                registry=_registry(context),
+                observer=Observer(type(self._backend)),
+                hook=hook_of(duty.hook),
+                wait=0.0 if duty.burst else WAIT,
+                suspects=duty.suspects,
+                recorder=context.recorder,
+            )
+        )
+        self._worker.start()
+        observers.worker_began(type(self), duty.node, [duty.queue])
+        if duty.suspects or duty.burst:
+            self._looking = asyncio.create_task(self._look(self._worker, context))
+
+    async def on_pause(self) -> None:
+        """Claim no more."""
+        if self._worker is not None:
+            await self._worker.pause()
+
+    async def on_resume(self) -> None:
+        """Claim again."""
+        if self._worker is not None:
+            self._worker.resume()
+
+    async def on_stop(self, timeout: float, hurry: asyncio.Event) -> None:
+        """Let what runs finish, give back the rest."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._worker is None:
+            return
+        await self._worker.drain(timeout, at_once=hurry)
+        observers.worker_ended(type(self), self._duty.node, [self._duty.queue])
+        if self._duty.own_process:
+            await self._backend.broker.aclose()
+
+    def vitals(self) -> Mapping[str, Any]:
+        """Return the progress of the worker."""
+        if self._worker is None:
+            return {}
+        progress = self._worker.progress
+        return {
+            "queue": self._duty.queue,
+            "work": progress.ended,
+            "running": progress.running,
+            "room": self._duty.concurrency - progress.running,
+            "oldest": round(progress.oldest, 1),
+        }
+
+    async def _look(self, worker: QueueWorker, context: Context) -> None:
+        """Tell a burst whether there is anything to do; end the run of suspects when there is none left."""
+        told = None
+        while True:
+            report = Idle(worker.progress.taken, worker.idle_rounds)
+            if self._duty.burst and report != told:
+                context.say(report)
+                told = report
+            if self._duty.suspects and report.rounds >= SURE:
+                context.finish()
+            await asyncio.sleep(LOOK_EVERY)
+
+
+def _registry(context: Context) -> Registry:
+    registry = Registry()
+    registry.load()
+    if registry.errors:
+        errors = {module: f"{type(error).__name__}: {error}" for module, error in registry.errors.items()}
+        if not registry.modules:
+            raise ConfigError("No tasks module can be imported: " + "; ".join(f"{m}: {e}" for m, e in errors.items()))
+        context.say(BrokenModules(errors))
+    return registry

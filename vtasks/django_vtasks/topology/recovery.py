@@ -1,0 +1,80 @@
+"""An actor has died: hand back exactly its tasks, and let those that may have killed it run apart."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection
+
+from django_vtasks.brokers.base import Coordinator, Death, Owner, Reclaimed
+from django_vtasks.topology import capacity
+from django_vtasks.worker.flight import running_ids
+from django_vtasks.worker.outage import Outage
+from vtasks_supervisor.events import Cause, Exit
+
+logger = logging.getLogger(__name__)
+
+KILLED = -9
+
+
+class Recovery:
+    """Reclaims on threads beside the loop, until the store has answered.
+
+    ``on_suspects`` is called on the loop with the queues that have any.
+    """
+
+    def __init__(self, coordinator: Coordinator, node: str, on_suspects: Callable[[Collection[str]], object]) -> None:
+        self._coordinator = coordinator
+        self._node = node
+        self._on_suspects = on_suspects
+        self._loop = asyncio.get_running_loop()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._outage = Outage("hand back the tasks of an actor that died")
+        self._oom_kills = capacity.oom_kills()
+
+    def ended(self, slot: str, incarnation: int, exit_: Exit) -> None:
+        """Hand back what an actor held; there is nothing to hand back when it has ended in order."""
+        running = None if exit_.notes is None else running_ids(exit_.notes)
+        death = Death(self._cause(slot, exit_), running, exit_.dump)
+        task = asyncio.create_task(self._reclaim(Owner(self._node, slot, incarnation), death))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def finish(self, timeout: float) -> None:
+        """Wait until all that is under way is done, at most ``timeout`` seconds."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=timeout)
+        for task in self._under_way:
+            task.cancel()
+
+    def look_for_suspects(self) -> None:
+        """Ask the store; called on a thread."""
+        if queues := self._coordinator.suspects():
+            self.on_loop(lambda: self._on_suspects(queues))
+
+    def on_loop(self, callback: Callable[[], object]) -> None:
+        """Call something on the loop, from a thread; not when the loop is closed, and nobody is interested any more."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
+    async def _reclaim(self, owner: Owner, death: Death) -> None:
+        reclaimed: Reclaimed | None = None
+        while reclaimed is None:
+            try:
+                reclaimed = await asyncio.to_thread(self._coordinator.reclaim, owner, death)
+            except Exception as error:  # noqa: BLE001 - whatever the store raises, the tasks must come back
+                await asyncio.sleep(self._outage.failed(error))
+        self._outage.over()
+        if reclaimed.returned or reclaimed.buried:
+            logger.warning(
+                "Took back %d tasks of %s, which ended: %s; %d failed for good",
+                len(reclaimed.returned) + len(reclaimed.buried), owner.slot, death.cause, len(reclaimed.buried),
+            )  # fmt: skip
+            await asyncio.to_thread(self.look_for_suspects)
+
+    def _cause(self, slot: str, exit_: Exit) -> str:
+        cause = f"Actor {slot} ended: {exit_.reason}"
+        kills = capacity.oom_kills()
+        if exit_.code == KILLED and exit_.cause is not Cause.HUNG and kills != self._oom_kills:
+            cause += ", out of memory"
+        self._oom_kills = kills
+        return cause if exit_.peak_memory is None else f"{cause}, peak memory {exit_.peak_memory / 1e6:.0f} MB"

@@ -1,0 +1,186 @@
+"""The tree of one worker: a supervisor, its actors, the node's lease, and what the outside sees of them."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+
+import django
+
+from django_vtasks.brokers.base import Coordinator
+from django_vtasks.topology.burst import BurstWatch
+from django_vtasks.topology.health import Health
+from django_vtasks.topology.outside import Outside
+from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker
+from django_vtasks.topology.queue_actor import BrokenModules, Duty, Idle, QueueActor
+from django_vtasks.topology.recovery import Recovery
+from django_vtasks.worker.flight import ID_WIDTH
+from django_vtasks.worker.lease import LeaseKeeper
+from vtasks_supervisor import ChildSpec, Event, Launcher, Place, Restart, Supervisor
+from vtasks_supervisor.events import ChildExited, ChildSaid, TreeReady, TreeStopping
+from vtasks_supervisor.spec import Notes
+
+logger = logging.getLogger(__name__)
+
+STAGE = 1
+"""Of queue actors; batching actors start before them and stop after them, the scheduler the other way round."""
+RECLAIM_TIMEOUT = 2.0
+"""Seconds for handing back the tasks of actors that died at the very end."""
+
+type Handlers = Callable[[Supervisor], contextlib.AbstractContextManager[None]]
+
+
+class Tree:
+    """Runs a plan until stop() or the end of a burst; ``place`` is where its actors live."""
+
+    def __init__(self, plan: Plan, *, place: Place = Place.PROCESS, launcher: Launcher | None = None) -> None:
+        self._plan = plan
+        self._place = place
+        self._broker = backend_with_broker(plan.backend).broker
+        self._coordinator: Coordinator = self._broker  # type: ignore[assignment]
+        self._burst = BurstWatch()
+        self._launcher = launcher
+        self._supervisor = Supervisor(
+            (self._spec(queue, number) for queue in plan.queues for number in range(1, queue.processes + 1)),
+            hook=self._on_event,
+            launcher=launcher,
+            reaps=place is Place.PROCESS,
+        )
+        self._health = Health(plan, self._supervisor)
+        self._recovery: Recovery | None = None
+        self._leased = asyncio.Event()
+
+    @property
+    def health(self) -> Health:
+        """Return what is known of the tree's health."""
+        return self._health
+
+    async def run(self, handlers: Handlers, started: Callable[[], object] = lambda: None) -> None:
+        """Run until stopped; raise TreeFailed when no actor can do its work.
+
+        ``started`` is called on the loop when the store has answered and the actors begin to start.
+        """
+        if self._launcher is not None:
+            self._launcher.warm_up()
+        self._recovery = Recovery(self._coordinator, self._plan.node, self._start_suspects)
+        lease = LeaseKeeper(self._coordinator, self._plan.node, self._plan.lease, self._look_around)
+        with handlers(self._supervisor), Outside(self._plan, self._health) as outside:
+            self._outside = outside
+            lease.start()
+            try:
+                await self._supervisor.until_stopping(self._leased.wait())
+                started()
+                await self._run_tree()
+            finally:
+                await self._recovery.finish(RECLAIM_TIMEOUT)
+                await asyncio.to_thread(lease.stop)
+                await self._broker.aclose()
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Drain, or with ``at_once`` give everything back now."""
+        self._supervisor.stop(at_once=at_once)
+
+    async def _run_tree(self) -> None:
+        watching = asyncio.create_task(self._outside.keep())
+        try:
+            await self._supervisor.run()
+        finally:
+            watching.cancel()
+
+    # Children ------------------------------------------------------------------------------------------------
+
+    def _spec(self, queue: QueuePlan, number: int) -> ChildSpec:
+        return self._child(queue, f"{queue.name}#{number}", suspects=False)
+
+    def _child(self, queue: QueuePlan, slot: str, *, suspects: bool) -> ChildSpec:
+        process = self._place is Place.PROCESS
+        duty = Duty(
+            backend=self._plan.backend,
+            node=self._plan.node,
+            slot=slot,
+            queue=queue.name,
+            concurrency=queue.concurrency,
+            hook=self._plan.hook,
+            burst=self._plan.burst,
+            suspects=suspects,
+            own_process=process,
+            log_level=self._plan.log_level,
+        )
+        return ChildSpec(
+            name=slot,
+            make=partial(QueueActor, duty),
+            place=self._place,
+            setup=django.setup if process else None,
+            title=f"vtasks: {slot}",
+            stage=STAGE,
+            restart=Restart.TRANSIENT if suspects else Restart.PERMANENT,
+            stop_timeout=self._plan.shutdown_timeout,
+            notes=Notes(queue.concurrency, ID_WIDTH) if process else None,
+        )
+
+    def _start_suspects(self, queues: Collection[str]) -> None:
+        """Start an actor for the suspects of each queue that this worker serves."""
+        for queue in self._plan.queues:
+            if queue.name in queues and self._supervisor.add(
+                self._child(queue, suspects_of(queue.name), suspects=True)
+            ):
+                logger.info("Suspect tasks of queue %s run apart", queue.name)
+
+    # Events --------------------------------------------------------------------------------------------------
+
+    def _on_event(self, event: Event) -> None:
+        assert self._recovery is not None
+        self._health.note(event)
+        match event:
+            case ChildExited():
+                self._recovery.ended(event.name, event.incarnation, event.exit)
+                self._burst.forget(event.name)
+            case ChildSaid(message=Idle() as report):
+                self._burst.note(event.name, report)
+                self._end_burst()
+            case ChildSaid(message=BrokenModules(errors=errors)):
+                self._health.broken_modules = dict(errors)
+            case TreeReady():
+                self._outside.ready()
+            case TreeStopping():
+                logger.info("Worker %s drains", self._plan.node)
+                self._outside.stopping(self._plan.shutdown_timeout)
+
+    def _end_burst(self) -> None:
+        """Stop when nothing is left to do, here or among the suspects."""
+        if self._plan.burst and self._burst.is_over([child.name for child in self._supervisor.states]):
+            asyncio.get_running_loop().create_task(self._end_burst_without_suspects())
+
+    async def _end_burst_without_suspects(self) -> None:
+        assert self._recovery is not None
+        await self._recovery.finish(RECLAIM_TIMEOUT)
+        suspects = await asyncio.to_thread(self._coordinator.suspects)
+        ours = suspects.keys() & set(self._plan.queue_names)
+        if ours:
+            self._start_suspects(ours)
+        elif self._burst.is_over([child.name for child in self._supervisor.states]):
+            self._supervisor.stop()
+
+    # On the lease's thread -----------------------------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        """Use the moment at which the store has just answered."""
+        assert self._recovery is not None
+        self._health.renewed_at = time.monotonic()
+        self._recovery.on_loop(self._leased.set)
+        self._recovery.look_for_suspects()
+        if self._outside.is_watched:
+            self._health.depths = {queue: self._broker.depth(queue) for queue in self._plan.queue_names}
+
+
+def suspects_of(queue: str) -> str:
+    """Return the name of the actor that runs the suspects of a queue."""
+    return f"{queue} (suspects)"
+
+
+@contextlib.contextmanager
+def no_handlers(supervisor: Supervisor) -> Iterator[None]:
+    """Leave signals to somebody else."""
+    yield

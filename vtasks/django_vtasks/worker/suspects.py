@@ -1,0 +1,93 @@
+"""Claims tasks that were running when an actor died, and starts them so that the culprit is found alone."""
+
+import asyncio
+from collections.abc import Callable
+
+from django_vtasks.brokers.base import Broker, Claim, Owner
+from django_vtasks.worker.fetcher import EMPTY_PAUSE
+from django_vtasks.worker.outage import Outage
+from django_vtasks.worker.slots import Slots
+
+ALONE = 1.0
+"""Seconds for which a suspect runs alone; most poison works faster. See docs/adr/0007."""
+
+
+class SuspectFetcher:
+    """Does a Fetcher's duty for the suspects of a queue: one at a time.
+
+    Each is alone for its first second, and one whose next crash would be its last is alone throughout.
+    """
+
+    def __init__(
+        self, broker: Broker, owner: Owner, queue: str, slots: Slots, start: Callable[[Claim], None],
+        give_back: Callable[[list[Claim]], None],
+    ) -> None:  # fmt: skip
+        self._broker = broker
+        self._owner = owner
+        self._queue = queue
+        self._slots = slots
+        self._start = start
+        self._give_back = give_back
+        self._waiting: Claim | None = None
+        self._running: dict[int, Claim] = {}
+        self._ended = asyncio.Event()
+        self._outage = Outage(f"claim suspect tasks of queue {queue}")
+        self.empty_claims = 0
+        self.taken = 0
+
+    async def run(self) -> None:
+        """Claim until cancelled."""
+        while True:
+            await self._until_running(self._slots.limit - 1)
+            try:
+                claims = await self._broker.claim(self._owner, self._queue, 1, suspects=True)
+            except Exception as error:  # noqa: BLE001 - whatever the store raises, the actor comes back by itself
+                await asyncio.sleep(self._outage.failed(error))
+                continue
+            self._outage.over()
+            if claims:
+                await self._run(claims[0])
+            else:
+                self.empty_claims += 1
+                await asyncio.sleep(EMPTY_PAUSE)
+
+    def ended(self, claim: Claim) -> None:
+        """Note that a started claim has ended."""
+        self._running.pop(id(claim), None)
+        self._ended.set()
+
+    def give_up(self) -> None:
+        """Give back the claim that has not started."""
+        if self._waiting is not None:
+            claim, self._waiting = self._waiting, None
+            self._give_back([claim])
+
+    @property
+    def running(self) -> list[Claim]:
+        """Return the claims that have started and not ended."""
+        return list(self._running.values())
+
+    async def _run(self, claim: Claim) -> None:
+        self.empty_claims = 0
+        self.taken += 1
+        self._slots.take(1)
+        self._waiting = claim
+        last_chance = claim.envelope.crashes >= claim.envelope.max_rescues
+        if last_chance:
+            await self._until_running(0)
+        self._waiting = None
+        others = len(self._running)
+        self._running[id(claim)] = claim
+        self._start(claim)
+        try:
+            async with asyncio.timeout(None if last_chance else ALONE):
+                while id(claim) in self._running:
+                    await self._until_running(others)
+        except TimeoutError:
+            pass
+
+    async def _until_running(self, most: int) -> None:
+        """Return when at most so many claims run."""
+        while len(self._running) > most:
+            self._ended.clear()
+            await self._ended.wait()
