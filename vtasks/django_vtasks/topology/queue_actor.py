@@ -87,7 +87,7 @@ class QueueActor(Actor[object]):
                 recorder=context.recorder,
             )
         )
-        self._worker.start()
+        self._worker.start(context.fail)
         observers.worker_began(type(self), duty.node, [duty.queue])
         if duty.suspects or duty.burst:
             self._looking = asyncio.create_task(self._look(self._worker, context))

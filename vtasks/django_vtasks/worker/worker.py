@@ -1,11 +1,11 @@
 """One actor of one queue: fetcher, executor and completer around its slots."""
 
 import asyncio
-import contextlib
 import logging
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django_vtasks.brokers.base import Broker, Claim, Owner
 from django_vtasks.observers import Observer
@@ -68,6 +68,7 @@ class QueueWorker:
         self._ended_count = 0
         self._fetching: asyncio.Task[None] | None = None
         self._completing: asyncio.Task[None] | None = None
+        self._failed: Callable[[BaseException], object] | None = None
         self._abandoned = False
 
     def _fetcher_of(self, recipe: Recipe) -> Fetcher | SuspectFetcher:
@@ -92,10 +93,22 @@ class QueueWorker:
         oldest = 0.0 if began is None else time.monotonic() - began
         return Progress(self._fetcher.taken, self._ended_count, len(self._began), oldest)
 
-    def start(self) -> None:
-        """Begin to claim."""
-        self._completing = asyncio.create_task(self._completer.run())
+    def start(self, failed: Callable[[BaseException], object] | None = None) -> None:
+        """Begin to claim; ``failed`` is told when that ends by an error, after which nothing works any more."""
+        self._failed = failed
+        self._completing = self._duty(self._completer.run())
         self.resume()
+
+    def _duty(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        duty = asyncio.create_task(work)
+        duty.add_done_callback(self._check)
+        return duty
+
+    def _check(self, duty: "asyncio.Task[None]") -> None:
+        if not duty.cancelled() and (error := duty.exception()) is not None:
+            logger.critical("Queue %s: the worker cannot go on", self.queue, exc_info=error)
+            if self._failed is not None:
+                self._failed(error)
 
     async def pause(self) -> None:
         """Claim no more, and give back what has not started; what runs goes on."""
@@ -107,7 +120,7 @@ class QueueWorker:
     def resume(self) -> None:
         """Claim again."""
         if self._fetching is None:
-            self._fetching = asyncio.create_task(self._fetcher.run())
+            self._fetching = self._duty(self._fetcher.run())
 
     async def drain(self, timeout: float, *, at_once: asyncio.Event) -> bool:
         """Stop claiming, give back what has not started, let the rest finish for ``timeout`` seconds.
@@ -123,11 +136,19 @@ class QueueWorker:
         if not finished:
             await self._interrupt(at_once)
         left = 0.0 if at_once.is_set() else deadline - asyncio.get_running_loop().time()
-        if not await _within(self._completer.flush(), max(LAST_WORDS / 2, left)):
+        if not await self._flush(max(LAST_WORDS / 2, left), at_once):
             logger.error("Queue %s: %d outcomes could not be settled", self.queue, len(self._completer.backlog))
         await _end(self._completing)
         self._executor.close()
         return finished
+
+    async def _flush(self, timeout: float, at_once: asyncio.Event) -> bool:
+        """Wait until all outcomes are settled; told to hurry, only for a moment more."""
+        flushing = asyncio.ensure_future(self._completer.flush())
+        hurrying = asyncio.ensure_future(at_once.wait())
+        await asyncio.wait({flushing, hurrying}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        return await _within(flushing, LAST_WORDS / 2 if at_once.is_set() else 0.0)
 
     async def _finish(self, timeout: float, at_once: asyncio.Event) -> bool:
         """Wait for the running tasks; return whether all have ended."""
@@ -178,8 +199,7 @@ class QueueWorker:
 
 async def _end(duty: "asyncio.Task[None]") -> None:
     duty.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await duty
+    await asyncio.wait({duty})
 
 
 async def _within(awaitable: "asyncio.Future[None] | object", timeout: float) -> bool:
