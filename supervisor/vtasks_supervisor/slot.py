@@ -74,9 +74,15 @@ class Life:
         self.stopping = False
         self.hung = False
         self.retires = ""
+        self.exit: Exit | None = None
         self.vitals: Mapping[str, Any] = {}
         self.memory_looked = now
         self.memory_above = 0
+
+    @property
+    def works(self) -> bool:
+        """Tell whether the child is ready and has not ended."""
+        return self.ready.is_set() and self.exit is None
 
 
 class Slot:
@@ -91,9 +97,12 @@ class Slot:
         self._current: Life | None = None
         self._successor: Life | None = None
         self._lives: set[Life] = set()
-        self._gone: asyncio.Queue[tuple[Life, Exit]] = asyncio.Queue()
+        self._succeeded = asyncio.Event()
+        """Set when the current child is another, though the one before has not ended yet."""
+        self._recycling = False
         self._stop: Stop | None = None
         self._stopped = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._paused = False
         self._incarnations = 0
         self._last_exit: Exit | None = None
@@ -105,58 +114,65 @@ class Slot:
     async def run(self) -> None:
         """Keep a child until told to stop, or until the spec wants no other."""
         try:
-            self._current = await self._start()
-            while self._current is not None:
-                life, exit_ = await self._gone.get()
-                if life is self._current:
-                    self._current = await self._next(exit_)
+            await self._start(self._make())
+            while (life := self._current) is not None:
+                self._succeeded.clear()
+                await first_of(_done(life.child.exited), self._succeeded.wait())
+                if life is self._current and life.exit is not None:
+                    await self._follow(life.exit)
         finally:
             self._ended = True
             self.settled.set()
 
     async def stop(self, timeout: float) -> None:
         """Let the children finish within ``timeout`` seconds, and start no others; kill what stays."""
-        self._stop = Stop(timeout)
+        self._stop = self._stop or Stop(timeout)
         self._stopped.set()
         for life in self._lives:
             self._tell_to_stop(life)
-        if not await self._all_gone(timeout + KILL_GRACE):
-            for life in self._lives:
-                logger.error("%s did not stop in %g s and is killed", self.spec.name, timeout)
-                life.child.kill()
-            await self._all_gone(KILL_TIMEOUT)
+        await first_of(self._all_gone(), self._hurried.wait(), timeout=timeout + KILL_GRACE)
+        if self._hurried.is_set():
+            await first_of(self._all_gone(), timeout=KILL_GRACE)
+        for life in self._lives:
+            self._kill_disobedient(life)
+        await first_of(self._all_gone(), timeout=KILL_TIMEOUT)
 
     def hurry(self) -> None:
-        """Let the children stop at once."""
+        """Let the children stop at once; those that do not are killed after a moment."""
         self._stop = Stop(0.0, at_once=True)
         self._stopped.set()
+        self._hurried.set()
         for life in self._lives:
-            life.child.send(self._stop)
+            self._tell_to_stop(life)
 
     async def recycle(self, reason: str) -> bool:
         """Replace the child by another one, which is ready first; return whether that happened."""
         old = self._current
-        if old is None or not old.ready.is_set() or self._successor is not None or self._stop is not None:
+        if old is None or not old.works or self._recycling or self._stop is not None:
             return False
         logger.info("%s is replaced: %s", self.spec.name, reason)
-        new = self._successor = await self._start()
-        if new is None:
-            return False
-        await first_of(new.ready.wait(), _done(new.child.exited))
-        if not self._is_successor(new) or not new.ready.is_set():
-            self._successor = None
-            self._recycle_at = self._around.clock() + self._around.policy.backoff.longest
-            return False
-        self._current, self._successor = new, None
-        self._tell_to_stop(old)
-        await _done(old.child.exited)
-        return True
+        self._recycling = True
+        try:
+            if not await self._raise_successor():
+                return False
+            self._tell_to_stop(old)
+            await first_of(_done(old.child.exited), timeout=self.spec.stop_timeout + KILL_GRACE)
+            if old.exit is None:
+                self._kill_disobedient(old)
+            return True
+        finally:
+            self._recycling = False
 
     def send(self, frame: Any) -> bool:
         """Send a frame to the child; False when there is none that could take it."""
-        if isinstance(frame, Pause | Resume):
-            self._paused = isinstance(frame, Pause)
         return self._current is not None and self._current.child.send(frame)
+
+    def switch(self, *, paused: bool) -> None:
+        """Let the children take no new work, or take it again; those that start are told when they are ready."""
+        self._paused = paused
+        for life in self._lives:
+            if life.ready.is_set():
+                life.child.send(Pause() if paused else Resume())
 
     def dump(self) -> None:
         """Let the child write its stacks, and log them a moment later."""
@@ -172,7 +188,8 @@ class Slot:
         """Return the processes of this place."""
         return {life.child.pid for life in self._lives if life.child.pid is not None}
 
-    async def _start(self) -> Life | None:
+    def _make(self) -> Life | None:
+        """Return a new life, which is to be started; None when there shall be none."""
         if self._stop is not None:
             return None
         self._incarnations += 1
@@ -180,26 +197,52 @@ class Slot:
         life = Life(child, self._around.clock(), 1 + SPREAD * (2 * self._around.chance() - 1))
         self._lives.add(life)
         child.exited.add_done_callback(lambda exited: self._note_exit(life, exited.result()))
-        await child.start()
-        if self._stopped.is_set():
-            self._tell_to_stop(life)
         return life
 
-    def _is_successor(self, life: Life) -> bool:
-        """Tell whether the life that was to follow the current one still is to."""
-        return self._successor is life
+    async def _start(self, life: Life | None) -> None:
+        """Start a life, as the current one."""
+        self._current = life
+        if life is not None:
+            await self._begin(life)
 
-    async def _next(self, exit_: Exit) -> Life | None:
-        """Return the child after one that has ended, or None when there shall be none."""
-        if self._successor is not None:
-            successor, self._successor = self._successor, None
-            return successor
-        if exit_.cause is not Cause.UNSUITED:
-            if not self.spec.restart.wants(normal=exit_.cause is Cause.PLANNED):
-                return None
+    async def _begin(self, life: Life) -> None:
+        await life.child.start()
+        if self._stopped.is_set():
+            self._tell_to_stop(life)
+
+    async def _raise_successor(self) -> bool:
+        """Start a child that becomes the current one as soon as it is ready; return whether it did."""
+        new = self._successor = self._make()
+        if new is None:
+            return False
+        try:
+            await self._begin(new)
+            await first_of(new.ready.wait(), _done(new.child.exited))
+        except Exception:
+            logger.exception("The successor of %s cannot be started", self.spec.name)
+        if self._successor is not new:
+            return False  # the old one died, and this one has taken its place
+        self._successor = None
+        if not new.works:
+            self._recycle_at = self._around.clock() + self._around.policy.backoff.longest
+            return False
+        self._current = new
+        self._succeeded.set()
+        return True
+
+    async def _follow(self, exit_: Exit) -> None:
+        """Let another child follow one that has ended, unless there shall be none."""
+        successor, self._successor = self._successor, None
+        if successor is not None and successor.exit is None:
+            self._current = successor
+        elif exit_.cause is Cause.UNSUITED:
+            await self._start(self._make())
+        elif self.spec.restart.wants(normal=exit_.cause is Cause.PLANNED):
             if exit_.cause is not Cause.PLANNED:
                 await self._pause()
-        return await self._start()
+            await self._start(self._make())
+        else:
+            self._current = None
 
     async def _pause(self) -> None:
         delay = self._around.policy.backoff.delay(self.history.failures, self._around.chance())
@@ -207,12 +250,13 @@ class Slot:
             logger.info("%s is started again in %.1f s", self.spec.name, delay)
             await first_of(self._stopped.wait(), timeout=delay)
 
-    async def _all_gone(self, timeout: float) -> bool:
-        waits = [life.child.exited for life in self._lives]
-        if waits:
-            await asyncio.wait(waits, timeout=timeout)
-        await asyncio.sleep(0)  # the callbacks of those futures
-        return not self._lives
+    async def _all_gone(self) -> None:
+        if self._lives:
+            await asyncio.wait([life.child.exited for life in self._lives])
+
+    def _kill_disobedient(self, life: Life) -> None:
+        logger.error("%s did not stop when it was told to and is killed", self.spec.name)
+        life.child.kill()
 
     def _tell_to_stop(self, life: Life) -> None:
         life.stopping = True
@@ -253,12 +297,13 @@ class Slot:
         self.settled.set()
         if life.hung:
             exit_ = replace(exit_, cause=Cause.HUNG)
-        self._last_exit = exit_
+        self._last_exit = life.exit = exit_
         was_degraded = self.history.degraded_since is not None
         if exit_.cause in {Cause.PLANNED, Cause.UNSUITED}:
             self.history = self.history.ended() if life is self._current else self.history
         else:
-            self.history = self.history.failed(self._around.clock(), self._around.policy)
+            running = self.history.ready_since if life is not self._current else None
+            self.history = replace(self.history.failed(self._around.clock(), self._around.policy), ready_since=running)
             logger.warning("%s ended: %s", self.spec.name, exit_.reason)
         self._around.emit(ChildExited(name=self.spec.name, incarnation=life.child.incarnation, exit=exit_))
         if self.history.degraded_since is not None and not was_degraded:
@@ -268,7 +313,6 @@ class Slot:
                     name=self.spec.name, incarnation=life.child.incarnation, failures=len(self.history.recent)
                 )
             )
-        self._gone.put_nowait((life, exit_))
 
     # What time brings ----------------------------------------------------------------------------------------
 
@@ -282,6 +326,8 @@ class Slot:
         """Look after the children; return why the current one should be replaced, if it should."""
         now = self._around.clock()
         for life in self._lives:
+            if life.stopping and not life.ready.is_set():
+                continue  # its time is limited by that of the stop
             limit = self.spec.liveness_timeout if life.ready.is_set() else self.spec.start_timeout
             since = life.heard if life.ready.is_set() else life.born
             if now - since > limit and not life.hung:
@@ -291,7 +337,7 @@ class Slot:
             self.history = refreshed
             self._around.emit(ChildRecovered(name=self.spec.name, incarnation=self._incarnations))
         life_now = self._current
-        if life_now is None or not life_now.ready.is_set() or life_now.stopping or now < self._recycle_at:
+        if life_now is None or not life_now.works or life_now.stopping or now < self._recycle_at:
             return None
         return self._worn_out(life_now, now)
 

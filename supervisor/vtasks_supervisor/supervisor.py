@@ -12,7 +12,7 @@ from vtasks_supervisor import orphans
 from vtasks_supervisor.child import Child, Listener
 from vtasks_supervisor.errors import SpecError, TreeFailed
 from vtasks_supervisor.events import ChildReady, Event, Hook, TreeReady, TreeStopping
-from vtasks_supervisor.frames import Pause, Resume, Tell
+from vtasks_supervisor.frames import Tell
 from vtasks_supervisor.launcher import Launcher
 from vtasks_supervisor.policy import Policy
 from vtasks_supervisor.process_child import ProcessChild
@@ -65,6 +65,7 @@ class Supervisor:
         self._running: dict[asyncio.Task[None], Slot] = {}
         self._replacing: set[asyncio.Task[bool]] = set()
         self._stopping = asyncio.Event()
+        self._is_started = False
         self._hurried = False
         self._paused = False
         self._ready: set[str] | None = set()
@@ -103,7 +104,8 @@ class Supervisor:
         if spec.name in self._slots or self._stopping.is_set():
             return False
         self._add(spec)
-        self._start(self._slots[spec.name])
+        if self._is_started:
+            self._start(self._slots[spec.name])
         return True
 
     def tell(self, name: str, message: object) -> bool:
@@ -114,13 +116,13 @@ class Supervisor:
         """Let the children take no new work."""
         self._paused = True
         for slot in self._slots.values():
-            slot.send(Pause())
+            slot.switch(paused=True)
 
     def resume(self) -> None:
         """Let the children take new work again."""
         self._paused = False
         for slot in self._slots.values():
-            slot.send(Resume())
+            slot.switch(paused=False)
 
     def replace_all(self, reason: str) -> None:
         """Replace one child after the other."""
@@ -156,7 +158,7 @@ class Supervisor:
             raise SpecError(f"There are two children of the name {spec.name!r}.")
         slot = self._slots[spec.name] = Slot(spec, self._around)
         if self._paused:
-            slot.send(Pause())
+            slot.switch(paused=True)
 
     def _start(self, slot: Slot) -> None:
         task = asyncio.create_task(slot.run())
@@ -164,6 +166,7 @@ class Supervisor:
         task.add_done_callback(self._note_end)
 
     async def _start_in_order(self) -> None:
+        self._is_started = True
         for slot in list(self._slots.values()):
             if self._stopping.is_set():
                 return
@@ -183,22 +186,21 @@ class Supervisor:
             await asyncio.gather(*(self._stop_slot(slot, min(left, slot.spec.stop_timeout)) for slot in stage))
 
     async def _stop_slot(self, slot: Slot, timeout: float) -> None:
-        stopping = slot.stop(timeout)
         if self._hurried:
             slot.hurry()
-        await stopping
+        await slot.stop(timeout)
 
     def _note_end(self, task: "asyncio.Task[None]") -> None:
         slot = self._running.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
-        significant = [other for other in self._slots.values() if other.spec.significant]
-        still = set(self._running.values())
-        if not still or (significant and not still.intersection(significant)):
+        left = [other for other in self._slots.values() if other is not slot]
+        if not left or (slot.spec.significant and not any(other.spec.significant for other in left)):
             self._stopping.set()
         elif not self._stopping.is_set():
             # Its place is free for another of the name.
-            self._slots.pop(slot.spec.name, None)
+            del self._slots[slot.spec.name]
+            self._note_tree()
 
     def _make_child(self, spec: ChildSpec, incarnation: int, listen: Listener) -> Child:
         if spec.place is Place.TASK:
@@ -250,6 +252,10 @@ class Supervisor:
             logger.exception("The hook failed on %r", event)
         if self._ready is not None and isinstance(event, ChildReady):
             self._ready.add(event.name)
-            if self._ready >= self._slots.keys():
-                self._ready = None
-                self._emit(TreeReady())
+            self._note_tree()
+
+    def _note_tree(self) -> None:
+        """Tell when every place has been ready once, apart from those whose child has ended for good."""
+        if self._ready is not None and self._ready >= self._slots.keys():
+            self._ready = None
+            self._emit(TreeReady())
