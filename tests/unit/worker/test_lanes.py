@@ -42,6 +42,16 @@ def threads():
         each.close()
 
 
+@pytest.fixture
+def sqlite(database):
+    return database("default")
+
+
+@pytest.fixture
+def postgres(database):
+    return database("postgres")
+
+
 def lane_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("vtasks-lane")]
 
@@ -110,6 +120,31 @@ class TestThreadLanes:
 
         await soon(lambda: len(results) == 4)
         await soon(lambda: set(lane_threads()) <= before)
+
+    async def test_a_connection_that_cannot_be_tidied_costs_neither_the_outcome_nor_the_thread(
+        self, threads, sqlite, caplog
+    ):
+        alias = sqlite
+        made, results = threads(1)
+
+        def stubborn():
+            raise RuntimeError("not now")
+
+        def connect(outcome):
+            connections[alias].ensure_connection()
+            connections[alias].close_if_unusable_or_obsolete = stubborn  # type: ignore[method-assign]
+            return outcome, threading.get_ident(), connections[alias]
+
+        made.submit(lambda: connect("first"))
+        await soon(lambda: len(results) == 1)
+        made.submit(lambda: connect("second"))
+        await soon(lambda: len(results) == 2)
+
+        (first, thread, connection), (second, same_thread, another) = results
+        assert (first, second) == ("first", "second")
+        assert thread == same_thread
+        assert connection is not another
+        assert "not now" in caplog.text
 
     async def test_without_any_thread_the_caller_is_told(self, threads, monkeypatch):
         made, _ = threads(4)
@@ -192,6 +227,17 @@ class TestOrmLanes:
             gate.set()
             lanes.close()
 
+    async def test_a_lane_that_is_given_up_is_not_kept(self):
+        lanes = OrmLanes()
+        gate = threading.Event()
+        for _ in range(5):
+            async with lanes.lane():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(sync_to_async(gate.wait)(20), 0.01)
+
+        assert lanes._all == []
+        gate.set()
+
     async def test_a_task_that_fails_gives_its_lane_back(self):
         lanes = OrmLanes()
         first = await self.ident(lanes)
@@ -202,10 +248,6 @@ class TestOrmLanes:
         lanes.close()
 
         assert second == first
-
-    @pytest.fixture
-    def sqlite(self, database):
-        return database("default")
 
     async def test_closed_lanes_end_their_threads_and_connections(self, sqlite):
         lanes = OrmLanes()
@@ -220,6 +262,39 @@ class TestOrmLanes:
 
         await soon(lambda: not thread.is_alive())
         assert wrapper.connection is None
+
+
+class Pool:
+    """Counts what is taken from it and not returned."""
+
+    def __init__(self):
+        self.taken = 0
+
+    def putconn(self, connection):
+        self.taken -= 1
+        connection.close()
+
+
+@pytest.mark.parametrize("how", ["closed by the driver", "open atomic block", "open transaction"])
+async def test_a_connection_of_djangos_pool_goes_back_to_it_however_a_task_leaves_it(
+    threads, postgres, monkeypatch, how
+):
+    monkeypatch.setattr(workapp, "ALIAS", postgres)
+    made, results = threads(1)
+    pool = Pool()
+
+    def spoil():
+        connection = connections[postgres]
+        connection.ensure_connection()
+        monkeypatch.setattr(type(connection), "pool", pool)
+        connection.connection._pool = pool
+        pool.taken += 1
+        workapp._spoil(how)
+
+    made.submit(spoil)
+    await soon(lambda: results)
+
+    assert pool.taken == 0
 
 
 @pytest.mark.parametrize("alias", ["default", "postgres", "mariadb"], ids=["sqlite", "postgresql", "mariadb"])

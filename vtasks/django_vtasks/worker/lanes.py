@@ -122,11 +122,19 @@ def _tidy_connections() -> None:
     not fail of a connection that a restart of the server has broken meanwhile.
     """
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block or not _is_rolled_back(connection):
+        try:
+            _tidy(connection)
+        except Exception:  # a connection that cannot be tidied must not cost the thread, nor the task's outcome
+            logger.exception("Cannot tidy the connection to database %s", connection.alias)
             _discard(connection)
-        else:
-            connection.close_if_unusable_or_obsolete()
-            connection.health_check_enabled = True  # type: ignore[attr-defined]
+
+
+def _tidy(connection: BaseDatabaseWrapper) -> None:
+    if connection.in_atomic_block or not _is_rolled_back(connection):
+        _discard(connection)
+    else:
+        connection.close_if_unusable_or_obsolete()
+        connection.health_check_enabled = True  # type: ignore[attr-defined]
 
 
 def _is_rolled_back(connection: BaseDatabaseWrapper) -> bool:
@@ -144,7 +152,8 @@ def _discard(connection: BaseDatabaseWrapper) -> None:
     logger.warning("A task left the connection to database %s unusable; it is closed", connection.alias)
     del connections[connection.alias]
     with contextlib.suppress(Exception):
-        connection.connection.close()
+        # As close() does when it agrees: a pool must have its connection back.
+        connection._close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -163,7 +172,17 @@ class OrmLanes:
 
     def lane(self) -> "_Visit":
         """Give the running task a thread of its own for thread-sensitive calls; it starts with the first."""
-        return _Visit(self._idle.pop() if self._idle else self._new(), self._idle)
+        return _Visit(self._idle.pop() if self._idle else self._new(), self)
+
+    def back(self, lane: "_Lane") -> None:
+        """Take back a lane from the task that has ended."""
+        if lane.is_busy:
+            # A call that the task no longer waits for; the next task shall not wait for it either.
+            self._all.remove(lane)
+            lane.close()
+            return
+        lane.tidy()
+        self._idle.append(lane)
 
     def close(self) -> None:
         """Close the lanes' connections and let their threads end."""
@@ -179,19 +198,14 @@ class OrmLanes:
 class _Visit(ThreadSensitiveContext):
     """One task's stay in a lane."""
 
-    def __init__(self, lane: "_Lane", idle: "list[_Lane]") -> None:
+    def __init__(self, lane: "_Lane", lanes: OrmLanes) -> None:
         super().__init__(executor=lane)
         self._lane = lane
-        self._idle = idle
+        self._lanes = lanes
 
     async def __aexit__(self, *error: object) -> None:
         await super().__aexit__(*error)  # type: ignore[no-untyped-call]
-        if self._lane.is_busy:
-            # A call that the task no longer waits for; the next task shall not wait for it either.
-            self._lane.close()
-            return
-        self._lane.tidy()
-        self._idle.append(self._lane)
+        self._lanes.back(self._lane)
 
 
 class _Lane(ThreadPoolExecutor):
