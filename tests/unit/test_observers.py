@@ -186,6 +186,17 @@ def test_a_task_that_nobody_knows_is_named_in_our_log(caplog):
     assert line == f"Task tests.app.tasks.add cannot run: No task id={ENVELOPE.id} queue=default"
 
 
+def test_a_payload_cannot_forge_a_line_of_our_log(caplog):
+    forged = Envelope.unreadable("abc\nTask b", "emails")
+    claim = Claim(replace(forged, task="é\nTask c"), OWNER, receipt=1)
+
+    Observer.rejected(claim, TaskFailure("django_vtasks.errors.UnknownTask", "No task 'é\nTask c'"))
+
+    [(_, line)] = lines(caplog, "django_vtasks.observers")
+    assert "\n" not in line
+    assert r"é\nTask c" in line
+
+
 def test_a_failure_with_percent_signs_can_be_logged(observer, caplog):
     observer.finished(a_run(failure=TaskFailure("builtins.ValueError", "100 %s %d {x}")), None)
 

@@ -169,8 +169,9 @@ class Observer:
         """Report a claim that could not be run at all."""
         envelope = claim.envelope
         logger.warning(
-            "Task %s cannot run: %s id=%s queue=%s", envelope.task or "?", failure.message, envelope.id, envelope.queue
-        )
+            "Task %s cannot run: %s id=%s queue=%s",
+            _escaped(envelope.task) or "?", _escaped(failure.message), _escaped(envelope.id), envelope.queue,
+        )  # fmt: skip
 
     @staticmethod
     def start_needs_loop() -> bool:
@@ -202,6 +203,11 @@ def _someone_listens(signal: Signal, djangos_own: Any) -> bool:
 def _django_logs(signal: Signal, djangos_own: Any, level: int) -> bool:
     """Tell whether what Django logs with is connected, and would log at a level."""
     return django_logger.isEnabledFor(level) and any(key == id(djangos_own) for (key, _), *_ in signal.receivers)
+
+
+def _escaped(text: str) -> str:
+    """Return text from a payload as part of one line, whatever it holds."""
+    return repr(text)[1:-1]
 
 
 def _log(run: Run) -> None:

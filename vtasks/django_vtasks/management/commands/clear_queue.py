@@ -12,6 +12,8 @@ from django_vtasks import conf, topology
 from django_vtasks.brokers.base import Broker
 from django_vtasks.errors import ConfigError
 
+USAGE_ERROR = 2
+
 
 class Command(BaseCommand):
     """Clear one queue, all queues, or the failed list of a backend."""
@@ -33,9 +35,9 @@ class Command(BaseCommand):
         """Ask unless told not to, then clear."""
         try:
             backend = topology.backend_with_broker(options["backend_alias"])
+            broker = backend.broker
         except (ConfigError, InvalidTaskBackend) as error:
-            raise CommandError(str(error)) from error
-        broker = backend.broker
+            raise CommandError(str(error), returncode=USAGE_ERROR) from error
         if options["failed"]:
             self._confirm(f"Delete all {broker.failed_count()} failed tasks?", force=options["force"])
             self.stdout.write(f"Deleted {broker.clear_failed()} failed tasks.")
@@ -54,8 +56,15 @@ class Command(BaseCommand):
             raise CommandError(
                 "Nobody can be asked here, as standard input is no terminal. --force deletes without asking."
             )
-        if input(f"{question} [y/N] ").strip().lower() not in {"y", "yes"}:
+        if not _agreed(question):
             raise CommandError("Nothing was deleted.")
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def _known(queue: str, valid: set[str], broker: Broker) -> str:
