@@ -340,6 +340,18 @@ def test_a_triple_with_arguments_of_a_wrong_kind_is_a_type_error_with_its_positi
         parsed((add, (1,), {}), (take, args, kwargs))
 
 
+@pytest.mark.parametrize(
+    "item",
+    [("s3cret", "s3cret"), (add, {"s3cret"}, {}), (add, "s3cret", {}), (add, (), ["s3cret"]), ("s3cret", (), {})],
+    ids=["triple", "args", "text", "kwargs", "task"],
+)
+def test_an_error_about_a_call_does_not_tell_its_arguments(item):
+    with pytest.raises((TypeError, InvalidTask), match=r"^Item 0 ") as caught:
+        parsed(item)
+
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("function", [add.func, "tests.app.tasks.add", None, len])
 def test_a_function_that_is_no_task_is_refused_with_its_position(function):
     with pytest.raises(InvalidTask, match=r"^Item 1 is not a task"):

@@ -80,6 +80,8 @@ def envelope_of(call: Call, *, max_rescues: int) -> Envelope:
         kwargs = {name: plain(value) for name, value in call.kwargs.items()}
     except RecursionError as error:
         raise TypeError(f"The arguments of {path} are nested too deeply for JSON.") from error
+    except ValueError as error:  # bytes that are no text, keys with thousands of digits
+        raise TypeError(f"The arguments of {path} are not valid JSON: {error}") from error
     return Envelope(
         id=f"{_ids.getrandbits(128):032x}",
         task=path,
@@ -112,14 +114,19 @@ def _triple(position: int, item: Any) -> tuple[AnyTask, Sequence[Any], Mapping[s
     try:
         task, args, kwargs = item
     except (TypeError, ValueError):
-        raise TypeError(f"Item {position} is not a (task, args, kwargs) triple: {item!r}.") from None
+        raise TypeError(f"Item {position} is not a (task, args, kwargs) triple, but {_kind(item)}.") from None
     if not isinstance(task, Task):
-        raise InvalidTask(f"Item {position} is not a task: {task!r}. Decorate the function with @task.")
+        raise InvalidTask(f"Item {position} is not a task, but {_kind(task)}. Decorate the function with @task.")
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
-        raise TypeError(f"Item {position} must have a list or tuple of arguments, not {args!r}.")
+        raise TypeError(f"Item {position} must have a list or tuple of arguments, not {_kind(args)}.")
     if not isinstance(kwargs, Mapping):
-        raise TypeError(f"Item {position} must have a dictionary of keyword arguments, not {kwargs!r}.")
+        raise TypeError(f"Item {position} must have a dictionary of keyword arguments, not {_kind(kwargs)}.")
     return task, args, kwargs
+
+
+def _kind(value: Any) -> str:
+    """Name what is wrong without showing it: arguments hold secrets, and errors reach logs."""
+    return f"of type {type(value).__qualname__}"
 
 
 # A bulk of a thousand calls that route themselves makes, and validates, one task.
@@ -146,13 +153,40 @@ def plain(value: Any) -> Any:
     if kind is list or kind is tuple:
         return [plain(item) for item in value]
     if kind is dict:
-        return {plain(key): plain(item) for key, item in value.items()}
+        return _plain_dict(value)
+    return plain(_of_builtin_type(value))
+
+
+def _plain_dict(value: dict[Any, Any]) -> dict[str, Any]:
+    named = {key if type(key) is str else _name(key): plain(item) for key, item in value.items()}
+    if len(named) != len(value):
+        raise TypeError("Two keys of a dictionary are the same in JSON, such as 1 and '1'.")
+    return named
+
+
+def _of_builtin_type(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value.items())
     normal = normalize_json(value)
     for builtin, convert in _BUILTINS.items():
         if isinstance(normal, builtin):
-            return plain(convert(normal))
-    return plain(normal)
+            return convert(normal)
+    return normal
 
+
+def _name(key: Any) -> str:
+    """Return a key of a dictionary as the json module writes it."""
+    key = plain(key)
+    if type(key) is str:
+        return key
+    if key is None or type(key) is bool:
+        return _KEYWORDS[key]
+    if type(key) is int or type(key) is float:
+        return repr(key)
+    raise TypeError(f"Unsupported type of a dictionary's key: {type(key)}")
+
+
+_KEYWORDS = {None: "null", True: "true", False: "false"}
 
 # Not str() and the like: an enumeration's own __str__ may say something else than its value.
 _BUILTINS: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__}
