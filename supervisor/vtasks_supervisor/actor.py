@@ -37,6 +37,10 @@ class Context(Protocol):
         """End normally, as if told to stop."""
         ...
 
+    def fail(self, error: BaseException) -> None:
+        """End as if handle() had raised this."""
+        ...
+
 
 class Actor[M]:
     """State that one loop owns and that messages of type M reach one at a time.
@@ -58,7 +62,10 @@ class Actor[M]:
         """Take new work again."""
 
     async def on_stop(self, timeout: float, hurry: asyncio.Event) -> None:
-        """Finish what runs within ``timeout`` seconds, or at once when ``hurry`` is set; then let go of everything."""
+        """Finish what runs within ``timeout`` seconds, or at once when ``hurry`` is set; then let go of everything.
+
+        Called after a failure too, in a hurry.
+        """
 
     def vitals(self) -> Mapping[str, Any]:
         """Return facts for the next heartbeat; ``work`` counts what was done, for the spec's max_work."""

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from typing import Any, Protocol
 
 from vtasks_supervisor import codec
 from vtasks_supervisor.errors import ChannelClosed
+
+logger = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct("!I")
 MAX_FRAME = 64 * 1024 * 1024
@@ -21,11 +24,11 @@ class Channel(Protocol):
     """One end of the pipe."""
 
     def send(self, frame: Any) -> bool:
-        """Send without blocking; False when the peer is gone or too far behind, and the frame is lost."""
+        """Send without blocking; False when the frame is lost: too large, or the peer is gone or too far behind."""
         ...
 
     async def receive(self) -> Any:
-        """Return the next frame; raise ChannelClosed when the peer is gone."""
+        """Return the next frame that can be read; raise ChannelClosed when the peer is gone."""
         ...
 
     async def flush(self, timeout: float) -> None:
@@ -56,21 +59,33 @@ class SocketChannel:
         if transport.is_closing() or transport.get_write_buffer_size() > MAX_UNSENT:
             return False
         data = codec.pack(frame)
+        if len(data) > MAX_FRAME:
+            return False
         self._writer.write(_LENGTH.pack(len(data)) + data)
         return True
 
     async def receive(self) -> Any:
-        """Read the next frame."""
+        """Read the next frame; leave out one whose message this process cannot import."""
+        while True:
+            data = await self._read()
+            try:
+                return codec.unpack(data)
+            except Exception:
+                logger.exception("A frame cannot be read and is dropped")
+
+    async def _read(self) -> bytes:
         try:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             if length > MAX_FRAME:
                 raise ChannelClosed(f"The peer announced a frame of {length} bytes.")
-            return codec.unpack(await self._reader.readexactly(length))
+            return await self._reader.readexactly(length)
         except (asyncio.IncompleteReadError, OSError) as error:
             raise ChannelClosed("The peer is gone.") from error
 
     async def flush(self, timeout: float) -> None:
         """Wait until the kernel has everything."""
+        if self._writer.transport.is_closing():
+            return
         self._writer.transport.set_write_buffer_limits(high=0)
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(timeout):

@@ -22,6 +22,14 @@ def dump_recipe(recipe: object, whose: str) -> bytes:
     return data
 
 
+def check_importable(function: object, whose: str) -> None:
+    """Raise SpecError when a function that must not travel by value would have to."""
+    try:
+        pickle.dumps(function)
+    except Exception as error:
+        raise SpecError(f"The setup of child {whose!r} must be importable: {error}") from error
+
+
 def load_recipe(data: bytes) -> Any:
     """Return what dump_recipe() was given."""
     return cloudpickle.loads(data)

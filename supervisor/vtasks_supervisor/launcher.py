@@ -47,6 +47,7 @@ class Launcher:
         self.method = method or ("forkserver" if sys.platform == "linux" else "spawn")
         self.loop_factory = loop_factory
         self._modules = modules
+        self._proven = False
         self._lock = threading.Lock()
 
     def fall_back(self, reason: str) -> None:
@@ -66,9 +67,20 @@ class Launcher:
         starting = asyncio.ensure_future(asyncio.to_thread(self._start, process))
         try:
             await asyncio.wait_for(asyncio.shield(starting), LAUNCH_TIMEOUT)
-        except (TimeoutError, asyncio.CancelledError):
-            starting.add_done_callback(lambda late: None if late.exception() else process.kill())
+        except asyncio.CancelledError:
+            self._kill_late(starting, process)
             raise
+        except (OSError, EOFError) as error:
+            if isinstance(error, TimeoutError):
+                self._kill_late(starting, process)
+            if not self._proven:
+                self.fall_back(f"the fork server does not work: {type(error).__name__}: {error}")
+            raise
+        self._proven = True
+
+    @staticmethod
+    def _kill_late(starting: "asyncio.Future[None]", process: Startable) -> None:
+        starting.add_done_callback(lambda late: None if late.exception() else process.kill())
 
     def _start(self, process: Startable) -> None:
         with self._lock, self._shielded():

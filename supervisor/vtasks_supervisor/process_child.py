@@ -43,9 +43,32 @@ class ActorProcess(aiomultiprocess.Process):  # type: ignore[misc]  # the librar
             target=process_main.main, args=(luggage,), kwargs={}, namespace=None, loop_initializer=loop_factory
         )
         context: Any = multiprocessing.get_context(method)
-        self.aio_process = context.Process(
-            target=aiomultiprocess.Process.run_async, args=(self.unit,), name=luggage.name
-        )
+        self.aio_process = context.Process(target=ActorProcess.run_async, args=(self.unit,), name=luggage.name)
+
+    @staticmethod
+    def run_async(unit: Unit) -> None:
+        """Run the unit's coroutine to its end, whatever other tasks of the loop do.
+
+        SystemExit or KeyboardInterrupt in any task ends run_until_complete(); the task has it as its exception then,
+        and the loop can go on.
+        """
+        loop = (unit.loop_initializer or asyncio.new_event_loop)()
+        asyncio.set_event_loop(loop)
+        main = loop.create_task(unit.target(*unit.args, **unit.kwargs))
+        while not main.done():
+            try:
+                loop.run_until_complete(main)
+            except (SystemExit, KeyboardInterrupt) as error:
+                logger.warning("A task of the event loop raised %r, which does not end the process", error)
+
+    def start(self) -> None:
+        """Start; from then on nobody but us asks for the exit code.
+
+        multiprocessing asks for all children's whenever it starts one, in a thread: of two who ask a fork server's
+        child at once, one is told 255.
+        """
+        super().start()
+        multiprocessing.process._children.discard(self.aio_process)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class ProcessChild(Child):
@@ -72,32 +95,39 @@ class ProcessChild(Child):
 
     async def start(self) -> None:
         """Start the process and begin to listen."""
-        recipe = codec.dump_recipe(self.spec.make, self.spec.name)
-        self._recorder = _recorder(self.spec)
-        ours, theirs = socket.socketpair()
-        self._stacks, their_stacks = socket.socketpair()
-        self._stacks.setblocking(False)  # noqa: FBT003 - its only argument
-        luggage = Luggage(
-            recipe, self.spec.setup, self.spec.name, self.incarnation, self.spec.title, dict(self.spec.environ),
-            self.spec.stop_timeout, self.spec.liveness_timeout, theirs, their_stacks, self._recorder,
-        )  # fmt: skip
         try:
-            process = ActorProcess(self._launcher.method, luggage, self._launcher.loop_factory)
-            await self._launcher.launch(process)
+            codec.check_importable(self.spec.setup, self.spec.name)
+            recipe = codec.dump_recipe(self.spec.make, self.spec.name)
+            self._recorder = _recorder(self.spec)
+            self._channel = await self._launch(recipe)
         except BaseException as error:
-            ours.close()
             self._end(Exit(cause=Cause.NOT_STARTED, error=f"{type(error).__name__}: {error}"))
             if isinstance(error, OSError | EOFError | TimeoutError):
                 return  # the system's trouble: like a child that died at once
             raise
-        finally:
-            theirs.close()
-            their_stacks.close()
-        self._process = process
-        self.pid = process.pid
-        self._channel = await SocketChannel.open(ours)
         self._reading = asyncio.create_task(self._read(self._channel))
         self._watching = asyncio.create_task(self._watch())
+
+    async def _launch(self, recipe: bytes) -> SocketChannel:
+        """Start the process; return our end of its pipe."""
+        spec = self.spec
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            control, their_control = socket.socketpair()
+            ours.callback(control.close)
+            theirs.callback(their_control.close)
+            self._stacks, their_stacks = socket.socketpair()
+            theirs.callback(their_stacks.close)
+            self._stacks.setblocking(False)  # noqa: FBT003 - its only argument
+            luggage = Luggage(
+                recipe, spec.setup, spec.name, self.incarnation, spec.title, dict(spec.environ),
+                spec.stop_timeout, spec.liveness_timeout, their_control, their_stacks, self._recorder,
+            )  # fmt: skip
+            process = ActorProcess(self._launcher.method, luggage, self._launcher.loop_factory)
+            await self._launcher.launch(process)
+            self._process, self.pid = process, process.pid
+            channel = await SocketChannel.open(control)
+            ours.pop_all()
+            return channel
 
     def send(self, frame: Any) -> bool:
         """Write a frame to the process."""

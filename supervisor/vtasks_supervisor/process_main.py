@@ -1,6 +1,7 @@
 """The life of a child process, from its first line to os._exit()."""
 
 import asyncio
+import atexit
 import contextlib
 import faulthandler
 import gc
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 ORPHAN_LIFE = 0.8
 """Seconds after which a process whose supervisor is dead is gone, even when its loop is blocked."""
+EXIT_HOOKS_TIMEOUT = 2.0
 ORPHANED = 75
 """The exit code of such a process: EX_TEMPFAIL."""
 
@@ -38,6 +40,7 @@ async def main(luggage: Luggage) -> None:
     except BaseException as error:
         logger.critical("Actor %s ended", luggage.name, exc_info=error)
     finally:
+        _run_exit_hooks()
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -64,11 +67,18 @@ async def _live(luggage: Luggage) -> int:
     runtime = await _runtime(luggage, channel)
     if runtime is None:
         return 1
-    leaving = asyncio.create_task(_leave_when(told_to_stop, runtime, luggage.stop_timeout))
+    leaving = asyncio.create_task(_leave_when(told_to_stop, runtime))
     try:
         return await runtime.run({"pid": os.getpid(), "shares": preload.loaded})
     finally:
         leaving.cancel()
+
+
+def _run_exit_hooks() -> None:
+    """Run what the project has registered with atexit, such as the last report of a monitor; not for ever."""
+    hooks = threading.Thread(target=atexit._run_exitfuncs, name="vtasks-exit", daemon=True)  # noqa: SLF001
+    hooks.start()
+    hooks.join(EXIT_HOOKS_TIMEOUT)
 
 
 async def _runtime(luggage: Luggage, channel: SocketChannel) -> Runtime | None:
@@ -89,20 +99,25 @@ async def _runtime(luggage: Luggage, channel: SocketChannel) -> Runtime | None:
         incarnation=luggage.incarnation,
         recorder=luggage.recorder,
         liveness_timeout=luggage.liveness_timeout,
+        stop_timeout=luggage.stop_timeout,
     )
 
 
-async def _leave_when(told: asyncio.Event, runtime: Runtime, timeout: float) -> None:
+async def _leave_when(told: asyncio.Event, runtime: Runtime) -> None:
     await told.wait()
-    runtime.finish(timeout)
+    runtime.finish()
 
 
 def _take_signals(stop: Callable[[], None]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     # A terminal sends these to everybody; what they mean for an actor is the supervisor's to say.
     for number in preload.GUARDED - {signal.SIGTERM, signal.SIGUSR2}:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, preload.GUARDED)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing; unlike SIG_IGN, this is not inherited by the programs that the actor starts."""
 
 
 def _watch_supervisor(control: int) -> None:

@@ -18,9 +18,9 @@ class Recorder:
         self._page = mmap.mmap(self._fd, entries * width)
 
     def note(self, entry: int, text: bytes) -> None:
-        """Write a note over what was there."""
+        """Write a note over what was there; what is beyond the width is cut off."""
         start = entry * self.width
-        self._page[start : start + len(text)] = text
+        self._page[start : start + self.width] = text[: self.width].ljust(self.width, b"\0")
 
     def wipe(self, entry: int) -> None:
         """Take a note back."""

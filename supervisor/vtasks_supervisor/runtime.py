@@ -23,6 +23,8 @@ IDLE_BEAT_EVERY = 5.0
 ORPHAN_TIMEOUT = 0.5
 """Seconds that an actor has to let go of everything when its supervisor is dead."""
 FLUSH_TIMEOUT = 1.0
+LET_GO_TIMEOUT = 2.0
+"""Seconds that an actor has for on_stop() after a failure."""
 
 
 class Runtime:
@@ -37,6 +39,7 @@ class Runtime:
         incarnation: int,
         recorder: Recorder | None,
         liveness_timeout: float,
+        stop_timeout: float,
     ) -> None:
         self.name = name
         self.incarnation = incarnation
@@ -48,8 +51,9 @@ class Runtime:
         self._mailbox: Mailbox[Any] = Mailbox()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._timeout = 0.0
+        self._timeout = self._stop_timeout = stop_timeout
         self._switches: asyncio.Queue[Pause | Resume] = asyncio.Queue()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # What the actor may ask for: see Context -----------------------------------------------------------------
 
@@ -61,9 +65,14 @@ class Runtime:
         """Ask for a successor."""
         self._channel.send(Retiring(reason))
 
-    def finish(self, timeout: float = ORPHAN_TIMEOUT) -> None:
-        """End normally; what still runs has ``timeout`` seconds."""
-        self.stop(timeout)
+    def finish(self) -> None:
+        """End normally, as if told to stop."""
+        self.stop(self._stop_timeout)
+
+    def fail(self, error: BaseException) -> None:
+        """End as if the actor had raised this."""
+        if not self._failure.done() and not self._stopping.is_set():
+            self._failure.set_exception(error)
 
     # The life ------------------------------------------------------------------------------------------------
 
@@ -72,15 +81,21 @@ class Runtime:
         reading = asyncio.create_task(self._read())
         try:
             # Told to stop before it was ready: what it has begun to open is closed with the process.
-            await self._unless_stopped(self._actor.on_start(self))
+            await self._unless_stopped(_contained(self._actor.on_start(self)))
             if not self._stopping.is_set():
                 self._channel.send(Ready(facts))
                 await self._unless_stopped(self._live())
-            await self._actor.on_stop(self._timeout, self._hurry)
+                await self._leave()
+            else:
+                await _contained(self._actor.on_stop(self._timeout, self._hurry))
             self._channel.send(Leaving())
+        except asyncio.CancelledError:
+            await self._let_go()
+            raise
         except Exception as error:
             logger.exception("Actor %s failed", self.name)
             self._channel.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
+            await self._let_go()
             return 1
         finally:
             reading.cancel()
@@ -110,10 +125,33 @@ class Runtime:
             raise error
 
     async def _live(self) -> None:
-        async with asyncio.TaskGroup() as duties:
-            duties.create_task(self._pump())
-            duties.create_task(self._beat())
-            duties.create_task(self._switch())
+        try:
+            async with asyncio.TaskGroup() as duties:
+                duties.create_task(self._pump())
+                duties.create_task(self._beat())
+                duties.create_task(self._switch())
+                await self._failure
+        except ExceptionGroup as group:
+            # Whoever reads of it shall read of the actor's error, not of the group that is made of it here.
+            raise group.exceptions[0] from None
+
+    async def _leave(self) -> None:
+        """Let the actor stop, and the supervisor see that it still lives."""
+        beating = asyncio.create_task(self._beat())
+        try:
+            await _contained(self._actor.on_stop(self._timeout, self._hurry))
+        finally:
+            beating.cancel()
+            await asyncio.wait({beating})
+
+    async def _let_go(self) -> None:
+        """Give the actor a moment to let go of what it holds, although it has failed."""
+        self.stop(0.0, at_once=True)
+        try:
+            async with asyncio.timeout(LET_GO_TIMEOUT):
+                await _contained(self._actor.on_stop(0.0, self._hurry))
+        except Exception:
+            logger.exception("Actor %s could not let go of what it held", self.name)
 
     async def _read(self) -> None:
         try:
@@ -133,12 +171,12 @@ class Runtime:
 
     async def _pump(self) -> None:
         while True:
-            await self._actor.handle(await self._mailbox.take())
+            await _contained(self._actor.handle(await self._mailbox.take()))
 
     async def _switch(self) -> None:
         while True:
             switch = await self._switches.get()
-            await (self._actor.on_pause() if isinstance(switch, Pause) else self._actor.on_resume())
+            await _contained(self._actor.on_pause() if isinstance(switch, Pause) else self._actor.on_resume())
 
     async def _beat(self) -> None:
         """Tell the supervisor regularly that the loop runs, and at once what is new."""
@@ -147,12 +185,20 @@ class Runtime:
         told_at = due = loop.time()
         while True:
             lag = max(0.0, loop.time() - due)
-            vitals = self._actor.vitals()
+            vitals = dict(self._actor.vitals())  # the actor may go on with its own
             if vitals != told or loop.time() - told_at >= self._idle_beat_every:
                 self._channel.send(Beat(vitals, lag, _peak_memory()))
                 told, told_at = vitals, loop.time()
             due = loop.time() + self._beat_every
             await asyncio.sleep(self._beat_every)
+
+
+async def _contained(call: Awaitable[None]) -> None:
+    """Let a sys.exit() end the actor, and not the loop with all that runs there."""
+    try:
+        await call
+    except SystemExit as error:
+        raise RuntimeError(f"The actor called sys.exit({error.code!r})") from error
 
 
 def _peak_memory() -> int | None:

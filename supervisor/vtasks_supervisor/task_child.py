@@ -1,9 +1,9 @@
 """A child that is an asyncio task of this process."""
 
 import asyncio
-import io
 import logging
 import traceback
+from contextvars import ContextVar
 from typing import Any
 
 from vtasks_supervisor.channel import LocalChannel
@@ -18,6 +18,9 @@ from vtasks_supervisor.spec import ChildSpec
 logger = logging.getLogger(__name__)
 
 KILLED = -9
+
+_CHILD: "ContextVar[TaskChild]" = ContextVar("vtasks_supervisor_child")
+"""Whose task this is: what an actor starts inherits it."""
 
 
 class TaskChild(Child):
@@ -47,11 +50,9 @@ class TaskChild(Child):
         return not self.exited.done() and self._ours.send(frame)
 
     def dump(self) -> None:
-        """Note where the task is."""
-        if self._task is not None:
-            stack = io.StringIO()
-            self._task.print_stack(file=stack)
-            self._dump = stack.getvalue()
+        """Note where the task is, and those that it has started."""
+        ours = (task for task in asyncio.all_tasks() if task.get_context().get(_CHILD) is self)
+        self._dump = "\n".join(map(_stack, ours))
 
     def stacks(self) -> str:
         """Return where the task was."""
@@ -67,6 +68,7 @@ class TaskChild(Child):
         return None
 
     async def _run(self) -> int:
+        _CHILD.set(self)
         try:
             actor = self.spec.make()
         except Exception as error:  # noqa: BLE001 - a border: the recipe is the user's
@@ -79,6 +81,7 @@ class TaskChild(Child):
             incarnation=self.incarnation,
             recorder=self._recorder,
             liveness_timeout=self.spec.liveness_timeout,
+            stop_timeout=self.spec.stop_timeout,
         )
         return await runtime.run({})
 
@@ -112,3 +115,13 @@ class TaskChild(Child):
         )
         if self._recorder is not None:
             self._recorder.close()
+
+
+def _stack(task: "asyncio.Task[Any]") -> str:
+    """Return which coroutine of a task waits for which."""
+    lines = [f"Task {task.get_name()!r} (most recent call last):\n"]
+    awaitable: Any = task.get_coro()
+    while (frame := getattr(awaitable, "cr_frame", None)) is not None:
+        lines += traceback.format_list(traceback.extract_stack(frame, limit=1))
+        awaitable = awaitable.cr_await
+    return "".join(lines)

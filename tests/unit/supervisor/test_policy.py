@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from vtasks_supervisor.policy import Backoff, Escalation, History, Policy, Restart, RestartBudget
 
+POLICY = Policy()
 CHANCES = st.floats(0.0, 1.0)
 FAILURES = st.integers(0, 10_000)
 SECONDS = st.floats(0.0, 1000.0)
@@ -16,7 +17,7 @@ BACKOFFS = st.builds(
 BUDGETS = st.builds(RestartBudget, limit=st.integers(1, 10), window=st.floats(1.0, 600.0))
 
 
-def failing(times: int, policy: Policy = Policy(), *, now: float = 0.0, every: float = 0.0) -> History:
+def failing(times: int, policy: Policy = POLICY, *, now: float = 0.0, every: float = 0.0) -> History:
     history = History()
     for failure in range(times):
         history = history.failed(now + failure * every, policy)

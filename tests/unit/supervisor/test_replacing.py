@@ -1,6 +1,7 @@
 """How a child that works is replaced by another without a gap."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from vtasks_supervisor.events import ChildExited
 from vtasks_supervisor.frames import Pause, Stop
 from vtasks_supervisor.policy import Restart
 
-PATIENT = {"liveness_timeout": 1e9, "start_timeout": 1e9}
+PATIENT: dict[str, Any] = {"liveness_timeout": 1e9, "start_timeout": 1e9}
 MEGABYTE = 1_000_000
 
 
@@ -100,7 +101,7 @@ class TestHandover:
             assert not old.has(Stop)
             assert tree.state().pid == old.pid
             new.become_ready()
-            await tree.until(lambda: old.exited.done(), within=1.0)
+            await tree.until(old.exited.done, within=1.0)
 
             assert old.received == [Stop(25.0)]
             assert tree.state().pid == new.pid
@@ -240,7 +241,7 @@ class TestHandover:
             tree.supervisor.replace("worker", "told to")
             new = await tree.ready_child(nth=2)
             await asyncio.sleep(26.0)
-            assert not old.kills
+            assert old.kills == 0
             await asyncio.sleep(2.0)
 
             assert old.kills == 1

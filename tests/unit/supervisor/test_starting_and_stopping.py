@@ -79,7 +79,8 @@ class TestStopping:
     @in_its_own_time
     async def test_stages_stop_in_reverse_each_when_the_one_after_it_is_gone(self):
         nursery = Nursery(ready_at_once=True, prepare=stubborn)
-        async with a_tree(*(a_spec(f"{stage}{nth}", stage=stage) for stage in (1, 2) for nth in "ab"), nursery=nursery) as tree:  # fmt: skip
+        specs = [a_spec(f"{stage}{nth}", stage=stage) for stage in (1, 2) for nth in "ab"]
+        async with a_tree(*specs, nursery=nursery) as tree:
             await tree.child("2b")
             await asyncio.sleep(0.1)
             tree.supervisor.stop()
@@ -103,7 +104,7 @@ class TestStopping:
             second = await tree.child("2")
             asked_at = tree.clock()
             tree.supervisor.stop()
-            await tree.until(lambda: second.exited.done())
+            await tree.until(second.exited.done)
             first = await tree.child("1")
             await tree.ends()
 
@@ -120,7 +121,7 @@ class TestStopping:
             for _ in range(26):
                 await asyncio.sleep(1.0)
                 child.beat()
-            assert not child.kills
+            assert child.kills == 0
             await tree.ends(within=2.0)
 
             assert child.kills == 1
@@ -132,7 +133,7 @@ class TestStopping:
         tree = Tree(a_spec(stop_timeout=5.0), nursery=Nursery(ready_at_once=True, prepare=stubborn))
         tree.run()
         child = await tree.child()
-        child.kill = lambda: None
+        vars(child)["kill"] = lambda: None
         tree.supervisor.stop()
         await tree.ends(within=5.0 + 2.0 + 5.0 + 0.1)
 
@@ -194,7 +195,7 @@ class TestStopping:
             await asyncio.sleep(5.0)
 
             assert child.received == [Stop(10.0)]
-            assert not child.kills
+            assert child.kills == 0
 
     @in_its_own_time
     async def test_a_stop_at_once_reaches_all_stages_and_kills_soon(self):

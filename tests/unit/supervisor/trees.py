@@ -14,7 +14,6 @@ from vtasks_supervisor.spec import ChildSpec, Place
 from vtasks_supervisor.supervisor import Supervisor
 from vtasks_supervisor.testing import FakeChild, ManualClock, Nursery
 
-
 CLOCK: ContextVar[ManualClock] = ContextVar("clock")
 
 
