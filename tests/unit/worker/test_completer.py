@@ -140,6 +140,42 @@ async def test_an_outcome_that_the_store_cannot_take_does_not_hold_up_the_others
     await soon(lambda: broker.depth("mail").running <= 1, within=3)
 
 
+async def test_an_outcome_that_the_store_refuses_for_ever_delays_no_later_one(broker, completer, monkeypatch):
+    """What ends afterwards is settled at its first try, however long the pauses have become."""
+    poison, *others = await claimed(broker, 20)
+    settle, refusals = broker._do, []
+
+    async def picky(name, call):
+        if any(settlement.claim is poison for settlement in broker.settled[-1]):
+            call.close()
+            refusals.append(len(broker.settled[-1]))
+            raise ValueError("this text cannot be stored")
+        return await settle(name, call)
+
+    monkeypatch.setattr(broker, "_do", picky)
+    completer.add(poison, Failed(FAILURE))
+    await soon(lambda: len(refusals) >= 3)
+    monkeypatch.setattr(outage, "FIRST_DELAY", AN_HOUR)
+    monkeypatch.setattr(outage, "LONGEST_DELAY", AN_HOUR)
+    for claim in others:
+        completer.add(claim, SUCCEEDED)
+        await soon(lambda: completer.backlog == [poison])
+
+    assert set(refusals) == {1}
+
+
+async def test_after_an_outage_all_is_settled_that_the_store_refused_meanwhile(broker, completer):
+    claims = await claimed(broker, 30)
+    broker.trouble["settle"] = OSError("closed")
+    for claim in claims:
+        completer.add(claim, SUCCEEDED)
+    await soon(lambda: len(broker.settled) >= 15)
+    del broker.trouble["settle"]
+
+    await asyncio.wait_for(completer.flush(), 10)
+    assert broker.depth("mail") == Depth(0, 0, 0)
+
+
 async def test_what_ends_while_a_group_is_being_settled_is_not_forgotten(broker, completer, monkeypatch):
     first, second = await claimed(broker, 2)
     gate, settle = asyncio.Event(), broker._do

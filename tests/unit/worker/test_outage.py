@@ -51,6 +51,13 @@ def test_the_first_failure_is_logged_with_its_traceback_and_the_others_in_one_li
         assert not record.exc_info
 
 
+def test_a_failure_that_has_been_logged_already_is_one_line_from_the_first(caplog):
+    Outage("knock", known=True, uniform=shortest).failed(OSError("closed"))
+
+    [record] = caplog.records
+    assert (record.getMessage(), record.exc_info) == ("Still cannot knock (1 failures): closed", None)
+
+
 def test_a_failure_without_words_is_logged_too(caplog):
     outage = Outage("knock", uniform=shortest)
     outage.failed(OSError())

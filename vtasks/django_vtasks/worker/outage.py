@@ -11,10 +11,16 @@ LONGEST_DELAY = 5.0
 
 
 class Outage:
-    """Count failures of one activity: the first is logged with its traceback, the others in one line."""
+    """Count failures of one activity: the first is logged with its traceback, the others in one line.
 
-    def __init__(self, activity: str, *, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    So is the first when the trouble is ``known``, because somebody has logged it already.
+    """
+
+    def __init__(
+        self, activity: str, *, known: bool = False, uniform: Callable[[float, float], float] = random.uniform
+    ) -> None:
         self._activity = activity
+        self._known = known
         self._uniform = uniform
         self._failures = 0
 
@@ -23,7 +29,7 @@ class Outage:
         self._failures += 1
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._failures - 1, 16))
         delay = delay / 2 + self._uniform(0, delay / 2)
-        if self._failures == 1:
+        if self._failures == 1 and not self._known:
             logger.error("Cannot %s; trying again until it works", self._activity, exc_info=error)
         else:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
