@@ -1,10 +1,14 @@
 """The database thread of a broker: every call has a deadline, and a late answer is undone."""
 
 import asyncio
+import gc
+import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 
 from django_vtasks.brokers.database.gateway import Gateway
 from django_vtasks.errors import BrokerUnavailable
@@ -68,10 +72,14 @@ async def test_the_loop_goes_on_while_a_call_blocks(make, gate):
 @pytest.mark.parametrize("cancelled", [True, False], ids=["cancelled", "after the deadline"])
 async def test_an_answer_that_nobody_waits_for_is_undone(make, gate, cancelled):
     gateway = make(deadline=PATIENCE if cancelled else 0.2)
-    undone = threading.Event()
+    begun, undone = threading.Event(), threading.Event()
 
-    call = asyncio.create_task(gateway.call(lambda _: gate.wait(PATIENCE), undo=lambda _: undone.set()))
-    await asyncio.sleep(0)
+    def answer(_connection):
+        begun.set()
+        return gate.wait(PATIENCE)
+
+    call = asyncio.create_task(gateway.call(answer, undo=lambda _: undone.set()))
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
     if cancelled:
         call.cancel()
     with pytest.raises(asyncio.CancelledError if cancelled else BrokerUnavailable):
@@ -79,6 +87,122 @@ async def test_an_answer_that_nobody_waits_for_is_undone(make, gate, cancelled):
     gate.set()
 
     assert await asyncio.to_thread(undone.wait, PATIENCE)
+
+
+def test_a_call_that_nobody_waits_for_any_more_does_not_begin(make, gate):
+    gateway = make(deadline=0.2)
+    begun = []
+    blocking = gateway.submit(lambda _: gate.wait(PATIENCE))
+    with pytest.raises(BrokerUnavailable):
+        gateway.run(lambda _: begun.append("too late"))
+    gate.set()
+
+    assert blocking.result(PATIENCE)
+    gateway.run(lambda _: begun.append("in time"))
+    assert begun == ["in time"]
+
+
+async def test_a_call_whose_caller_was_cancelled_does_not_begin(make, gate):
+    gateway = make()
+    begun = []
+    blocking = gateway.submit(lambda _: gate.wait(PATIENCE))
+    call = asyncio.create_task(gateway.call(lambda _: begun.append("too late")))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(0)
+    gate.set()
+
+    await gateway.call(lambda _: begun.append("in time"))
+    assert blocking.result(0)
+    assert begun == ["in time"]
+
+
+async def test_an_error_that_comes_too_late_is_not_complained_of(make, gate):
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    gateway = make(deadline=0.1)
+    late = threading.Event()
+
+    def fail(_connection):
+        gate.wait(PATIENCE)
+        late.set()
+        raise DatabaseError("gone")
+
+    with pytest.raises(BrokerUnavailable):
+        await gateway.call(fail)
+    gate.set()
+    await asyncio.to_thread(late.wait, PATIENCE)
+    with pytest.raises(ZeroDivisionError):
+        await gateway.call(lambda _: 1 / 0)
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert complaints == []
+
+
+async def test_an_answer_that_is_there_counts_although_the_loop_sees_it_after_the_deadline(make):
+    gateway = make(deadline=0.05)
+    done = threading.Event()
+
+    def answer(_connection):
+        done.set()
+        return "answer"
+
+    call = asyncio.create_task(gateway.call(answer))
+    await asyncio.sleep(0)
+    done.wait(PATIENCE)
+    time.sleep(0.1)  # noqa: ASYNC251  # blocks the loop beyond the deadline
+
+    assert await call == "answer"
+
+
+def test_a_call_that_is_late_costs_the_thread_that_it_was_queued_for_and_no_other(make, gate):
+    gateway = make(deadline=0.5)
+    gateway.submit(lambda _: gate.wait(PATIENCE))
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(gateway.run, current_thread)
+        wait([late], 0.1)
+        gateway.abandon()
+        successor = gateway.run(current_thread)
+        with pytest.raises(BrokerUnavailable):
+            late.result(PATIENCE)
+
+    assert gateway.run(current_thread) == successor
+
+
+@pytest.mark.parametrize("alias", ["postgres", "mariadb"])
+def test_a_server_that_does_not_answer_holds_no_thread(database, monkeypatch, alias):
+    database(alias)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setitem(connections.settings[alias], "HOST", "127.0.0.1")
+        monkeypatch.setitem(connections.settings[alias], "PORT", silent.getsockname()[1])
+        gateway = Gateway(alias, lambda _: None, deadline=3.0)
+        with pytest.raises(DatabaseError):
+            gateway.run(current_thread)
+        [thread] = [thread for thread in threading.enumerate() if thread.name == f"vtasks-{alias}"]
+        gateway.abandon()
+        thread.join(PATIENCE)
+
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("alias", "options"),
+    [("postgres", {"connect_timeout"}), ("mariadb", {"connect_timeout", "read_timeout", "write_timeout"})],
+)
+def test_the_driver_gives_up_before_the_caller_does_unless_the_project_says_otherwise(
+    database, monkeypatch, alias, options
+):
+    database(alias)
+    with_options = connections.settings[alias].get("OPTIONS", {})
+    monkeypatch.setitem(connections.settings[alias], "OPTIONS", with_options | {"connect_timeout": 33})
+    gateway = Gateway(alias, lambda _: None, deadline=12.0)
+    parameters = gateway.run(lambda connection: connection.get_connection_params())
+    gateway.abandon()
+
+    assert {option: parameters[option] for option in options} == dict.fromkeys(options, 9) | {"connect_timeout": 33}
 
 
 def test_an_error_of_the_database_costs_the_connection_and_no_more(make):
