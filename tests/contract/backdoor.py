@@ -28,6 +28,10 @@ class Backdoor(Protocol):
         """Let the time of a delayed task have come."""
         ...
 
+    def places(self) -> list[tuple[str, str]]:
+        """Return each task that has not ended with the place where it stands: waiting, running, delayed, suspect."""
+        ...
+
     def locks(self) -> dict[str, str]:
         """Return the keys that are held, each with the id of the task that holds it."""
         ...

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.contract.behaviours.blame import Blame
 from tests.contract.behaviours.claiming import Claiming
 from tests.contract.behaviours.corruption import Corruption
 from tests.contract.behaviours.crashing import Crashing
@@ -11,6 +12,7 @@ from tests.contract.behaviours.lost_answers import LostAnswers
 from tests.contract.behaviours.operating import Operating
 from tests.contract.behaviours.pushing import Pushing
 from tests.contract.behaviours.settling import Settling
+from tests.contract.behaviours.suspects import Suspects
 from tests.contract.behaviours.uniqueness import Uniqueness
 from tests.contract.behaviours.waiting import Waiting
 from tests.contract.given import A_LEASE, ALICE, BOB
@@ -18,7 +20,19 @@ from tests.contract.threads import aside
 
 
 class BrokerContract(
-    Pushing, Claiming, Waiting, Uniqueness, Settling, Corruption, Failing, Crashing, Leases, LostAnswers, Operating
+    Pushing,
+    Claiming,
+    Waiting,
+    Uniqueness,
+    Settling,
+    Corruption,
+    Failing,
+    Crashing,
+    Blame,
+    Suspects,
+    Leases,
+    LostAnswers,
+    Operating,
 ):
     """The behaviours of one store; ALICE's and BOB's nodes have a lease when a test begins."""
 

@@ -12,8 +12,8 @@ from django_vtasks.brokers.base import Depth
 from django_vtasks.brokers.database import DatabaseBroker
 from django_vtasks.db.models import LockRow, NodeRow, TaskRow, TaskState
 from tests.contract.broker import BrokerContract
-from tests.contract.given import a_task, key, mutex, tasks, throttle
-from tests.contract.steps import AT_ONCE, idle_claim
+from tests.contract.given import ALICE, a_task, in_an_hour, key, mutex, tasks, throttle
+from tests.contract.steps import AT_ONCE, idle_claim, suspect, take, take_one
 from tests.contract.threads import aside, closing, elsewhere
 
 LONG_AGO = 1
@@ -41,6 +41,10 @@ class DatabaseBackdoor:
 
     def make_due(self, task_id: str) -> None:
         self._one(TaskRow, task_id=task_id, state=TaskState.DELAYED).update(due=LONG_AGO)
+
+    def places(self) -> list[tuple[str, str]]:
+        rows = TaskRow.objects.using(self._alias).values_list("task_id", "state")
+        return [(task_id, str(TaskState(state).label)) for task_id, state in rows]
 
     def locks(self) -> dict[str, str]:
         locks = LockRow.objects.using(self._alias).exclude(expires=LONG_AGO)
@@ -140,6 +144,35 @@ class DatabaseContract(BrokerContract):
         await aside(push)
 
         assert len(await asyncio.wait_for(idle, AT_ONCE)) == 1
+
+    async def test_an_idle_claim_of_suspects_does_not_spin_on_a_delayed_task_that_is_due(
+        self, broker, backdoor, monkeypatch
+    ):
+        looks = []
+        look = broker._dialect.claim_suspects
+
+        def counted(*args):
+            looks.append(args)
+            return look(*args)
+
+        monkeypatch.setattr(broker._dialect, "claim_suspects", counted)
+        due = a_task(run_after=in_an_hour())
+        await broker.apush([due])
+        await aside(backdoor.make_due, due.id)
+
+        assert await broker.claim(ALICE, "mail", 1, wait=0.5, suspects=True) == []
+
+        assert len(looks) < 20
+
+    async def test_a_suspects_claim_that_comes_too_late_is_undone(self, broker):
+        await suspect(broker, tasks(1))
+        late = await broker._call(broker._dialect.claim_suspects, ALICE, "mail", 9)
+
+        broker._give_back(ALICE, late)
+
+        assert await take(broker) == []
+        claim = await take_one(broker, suspects=True)
+        assert (claim.envelope.attempt, claim.envelope.crashes) == (2, 1)
 
     def test_a_rollback_takes_a_clear_back(self, broker):
         broker.push([a_task(unique=mutex())])

@@ -13,6 +13,7 @@ class ModelTask:
     envelope: Envelope
     place: int
     delayed: bool
+    suspect: bool = False
     attempt: int = 0
     crashes: int = 0
     owner: Owner | None = None
@@ -21,6 +22,7 @@ class ModelTask:
     def give_back(self, *, attempt_spent: bool) -> None:
         self.owner = None
         self.attempt -= not attempt_spent
+        self.suspect = self.crashes > 0
 
 
 @dataclass
@@ -45,8 +47,8 @@ class Model:
         self.tasks[envelope.id] = ModelTask(envelope, self.accepted, envelope.run_after is not None)
         return True
 
-    def claim(self, owner: Owner, limit: int) -> list[ModelTask]:
-        due = [task for task in self.waiting() if not task.delayed]
+    def claim(self, owner: Owner, limit: int, *, suspects: bool) -> list[ModelTask]:
+        due = [task for task in self.waiting() if not task.delayed and task.suspect is suspects]
         claimed = sorted(due, key=lambda task: (-task.envelope.priority, task.place))[:limit]
         for task in claimed:
             task.owner = owner
@@ -64,7 +66,7 @@ class Model:
                 self._end(task, failed=isinstance(settlement, Bury))
             case Retry(delay=delay):
                 task.give_back(attempt_spent=True)
-                task.delayed = delay > 0
+                task.suspect, task.delayed = False, delay > 0
             case _:
                 task.give_back(attempt_spent=False)
         return True
@@ -78,16 +80,20 @@ class Model:
             task.give_back(attempt_spent=False)
         return len(tasks)
 
-    def rescue(self, tasks: list[ModelTask]) -> Reclaimed:
+    def rescue(self, owner: Owner, running: frozenset[str] | None = None) -> Reclaimed:
         reclaimed = Reclaimed([], [])
-        for task in tasks:
-            task.crashes += 1
-            if task.crashes > task.envelope.max_rescues:
+        held = self.held_by(owner)
+        struck = {task.envelope.id for task in held} if running is None else running
+        for task in held:
+            task_id, max_rescues = task.envelope.id, task.envelope.max_rescues
+            task.crashes += task_id in struck
+            if task.crashes > max_rescues and (len(struck) == 1 or max_rescues == 0):
                 self._end(task, failed=True)
-                reclaimed.buried.append(task.envelope.id)
+                reclaimed.buried.append(task_id)
             else:
-                task.give_back(attempt_spent=True)
-                reclaimed.returned.append(task.envelope.id)
+                task.crashes = min(task.crashes, max_rescues)
+                task.give_back(attempt_spent=task_id in struck)
+                reclaimed.returned.append(task_id)
         return reclaimed
 
     def clear(self) -> int:
@@ -107,6 +113,9 @@ class Model:
 
     def waiting(self) -> list[ModelTask]:
         return [task for task in self.tasks.values() if task.owner is None]
+
+    def suspects(self) -> list[ModelTask]:
+        return [task for task in self.waiting() if task.suspect]
 
     def _end(self, task: ModelTask, *, failed: bool, even_kept: bool = False) -> None:
         task_id, unique = task.envelope.id, task.envelope.unique

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from django_vtasks.brokers.base import Ack, Claim, Owner, Retry
+from django_vtasks.brokers.base import Ack, Claim, Death, Owner, Reclaimed, Retry
 from django_vtasks.errors import LeaseLost
 from tests.contract.backdoor import Backdoor, Store
 from tests.contract.database import DatabaseBackdoor
@@ -43,6 +43,8 @@ PUSHES = st.lists(
 brokers = st.integers(0, 1)
 nodes = st.sampled_from(NODES)
 owners = st.sampled_from(OWNERS)
+# Each is an owner that claims up to so many tasks, and whether it claims suspects.
+TURNS = st.tuples(owners, st.integers(1, 3), st.booleans())
 endings = st.sampled_from([*ENDINGS.values(), lambda claim: Retry(claim, AN_HOUR)])
 
 
@@ -83,18 +85,25 @@ class Conservation(RuleBasedStateMachine):
 
         assert self.stores[number].push(envelopes) == expected
 
-    @rule(target=claims, number=brokers, turns=st.lists(st.tuples(owners, st.integers(1, 3)), min_size=1, max_size=3))
-    def claim_in_turns(self, number: int, turns: list[tuple[Owner, int]]):
-        return multiple(*[claimed for owner, limit in turns for claimed in self.claim(number, owner, limit)])
+    @rule(target=claims, number=brokers, turns=st.lists(TURNS, min_size=1, max_size=3))
+    def claim_in_turns(self, number: int, turns: list[tuple[Owner, int, bool]]):
+        return multiple(
+            *[
+                claimed
+                for owner, limit, suspects in turns
+                for claimed in self.claim(number, owner, limit, suspects=suspects)
+            ]
+        )
 
-    def claim(self, number: int, owner: Owner, limit: int) -> list[tuple[Claim, int]]:
+    def claim(self, number: int, owner: Owner, limit: int, *, suspects: bool) -> list[tuple[Claim, int]]:
+        claiming = self.stores[number].claim(owner, "mail", limit, suspects=suspects)
         if owner.node not in self.model.nodes:
             with pytest.raises(LeaseLost):
-                self.runner.run(self.stores[number].claim(owner, "mail", limit))
+                self.runner.run(claiming)
             return []
-        expected = self.model.claim(owner, limit)
+        expected = self.model.claim(owner, limit, suspects=suspects)
 
-        claims = self.runner.run(self.stores[number].claim(owner, "mail", limit))
+        claims = self.runner.run(claiming)
 
         assert [self.seen(claim) for claim in claims] == [
             (task.envelope.id, task.attempt, task.crashes) for task in expected
@@ -124,9 +133,22 @@ class Conservation(RuleBasedStateMachine):
         assert self.runner.run(self.stores[number].keep_only(owner, receipts)) == expected
 
     @precondition(several_run)
-    @rule(number=brokers, owner=owners)
-    def crash(self, number: int, owner: Owner) -> None:
-        self.rescue(self.model.held_by(owner), lambda: self.stores[number].reclaim(owner, "killed by SIGKILL"))
+    @rule(number=brokers, owner=owners, struck=st.none() | st.sets(st.integers(0, 3)))
+    def crash(self, number: int, owner: Owner, struck: set[int] | None) -> None:
+        """Let an owner die of some of the tasks that it holds, or of one that it does not hold any more."""
+        held = self.model.held_by(owner)
+        ids = dict(enumerate(task.envelope.id for task in held))
+        running = None if struck is None else frozenset(ids.get(place, f"ended {place}") for place in struck)
+        in_company = len(held if running is None else running) > 1
+        rescuable = {task.envelope.id for task in held if task.envelope.max_rescues}
+        expected = self.model.rescue(owner, running)
+        death = Death("killed by SIGKILL", running)
+
+        reclaimed = self.stores[number].reclaim(owner, death)
+
+        assert_same(reclaimed, expected)
+        assert not (in_company and rescuable.intersection(reclaimed.buried))
+        assert self.stores[number].reclaim(owner, death) == Reclaimed([], [])
 
     @rule(node=nodes)
     def freeze(self, node: str) -> None:
@@ -134,12 +156,14 @@ class Conservation(RuleBasedStateMachine):
             self.model.nodes[node] = False
             self.backdoor.expire_lease(node)
 
-    @rule(number=brokers)
-    def reclaim_expired(self, number: int) -> None:
-        alive = {node: True for node, runs in self.model.nodes.items() if runs}
-        self.model.nodes = alive
-        lost = [task for task in self.model.running() if task.owner and task.owner.node not in alive]
-        self.rescue(lost, lambda: self.stores[number].reclaim_expired("host lost"))
+    @rule(number=brokers, own=st.sampled_from((*NODES, "nowhere")))
+    def reclaim_expired(self, number: int, own: str) -> None:
+        self.model.nodes = {node: runs for node, runs in self.model.nodes.items() if runs or node == own}
+        lost = [owner for owner in OWNERS if owner.node not in {own, *self.model.nodes}]
+        rescued = [self.model.rescue(owner) for owner in lost]
+        expected = Reclaimed(sum((part.returned for part in rescued), []), sum((part.buried for part in rescued), []))
+
+        assert_same(self.stores[number].reclaim_expired(own, "host lost"), expected)
 
     @rule(number=brokers, node=nodes)
     def renew(self, number: int, node: str) -> None:
@@ -186,6 +210,18 @@ class Conservation(RuleBasedStateMachine):
         assert self.model.accepted == len(self.model.tasks) + len(self.model.ended)
 
     @invariant()
+    def no_task_stands_in_two_places(self) -> None:
+        places = self.backdoor.places()
+        assert sorted(task_id for task_id, _ in places) == sorted(self.model.tasks)
+        for name, expected in (("running", self.model.running()), ("suspect", self.model.suspects())):
+            assert {task_id for task_id, place in places if place == name} == {task.envelope.id for task in expected}
+
+    @invariant()
+    def suspects_are_counted(self) -> None:
+        count = len(self.model.suspects())
+        assert self.stores[0].suspects() == ({"mail": count} if count else {})
+
+    @invariant()
     def each_lock_is_held_by_the_task_that_took_it_and_as_long_as_it_may(self) -> None:
         assert self.backdoor.locks() == {key: task_id for key, (task_id, _) in self.model.locks.items()}
 
@@ -207,26 +243,12 @@ class Conservation(RuleBasedStateMachine):
             self.renew(0, node)
         for task in self.model.delayed():
             self.make_due(task)
-        expected = self.model.claim(OWNERS[0], 1000)
-        assert len(expected) == len(self.model.tasks)
-
-        claims = self.runner.run(self.stores[0].claim(OWNERS[0], "mail", 1000))
-
-        assert [claim.envelope.id for claim in claims] == [task.envelope.id for task in expected]
-        acks = [Ack(claim) for claim in claims]
-        assert self.runner.run(self.stores[0].settle(OWNERS[0], acks)) == [
-            self.model.settle(OWNERS[0], ack, task.claims) for ack, task in zip(acks, expected, strict=True)
-        ]
+        for suspects in (False, True):
+            left = self.claim(0, OWNERS[0], 1000, suspects=suspects)
+            self.settle(0, OWNERS[0], [(claimed, Ack) for claimed in left])
+        assert not self.model.tasks
         self.each_lock_is_held_by_the_task_that_took_it_and_as_long_as_it_may()
         assert all(keep for _, keep in self.model.locks.values())
-
-    def rescue(self, tasks: list[ModelTask], reclaim: Callable) -> None:
-        expected = self.model.rescue(tasks)
-
-        reclaimed = reclaim()
-
-        assert sorted(reclaimed.returned) == sorted(expected.returned)
-        assert sorted(reclaimed.buried) == sorted(expected.buried)
 
     def make_due(self, task: ModelTask) -> None:
         task.delayed = False
@@ -235,6 +257,11 @@ class Conservation(RuleBasedStateMachine):
     @staticmethod
     def seen(claim: Claim) -> tuple[str, int, int]:
         return claim.envelope.id, claim.envelope.attempt, claim.envelope.crashes
+
+
+def assert_same(reclaimed: Reclaimed, expected: Reclaimed) -> None:
+    assert sorted(reclaimed.returned) == sorted(expected.returned)
+    assert sorted(reclaimed.buried) == sorted(expected.buried)
 
 
 def explore(open_backdoor: Callable[[], Backdoor], examples: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from django_vtasks.brokers.base import Depth
 from django_vtasks.brokers.memory import MemoryBroker
+from django_vtasks.brokers.memory.queue import MemoryQueue
 from django_vtasks.brokers.memory.stored import StoredTask
 from tests.contract.broker import BrokerContract
 from tests.contract.given import A_LEASE, ALICE, a_task, throttle
@@ -30,6 +31,10 @@ class MemoryBackdoor:
     def make_due(self, task_id: str) -> None:
         self._find(task_id).due = time.time()
 
+    def places(self) -> list[tuple[str, str]]:
+        running = [(task.id, "running") for _, task in self._broker._running._held.values()]
+        return running + [place for queue in self._broker._queues.values() for place in _places(queue)]
+
     def locks(self) -> dict[str, str]:
         locks = self._broker._locks._locks
         return {key: lock.task_id for key, lock in locks.items() if lock.holds(time.time())}
@@ -50,6 +55,11 @@ class MemoryBackdoor:
         return task
 
 
+def _places(queue: MemoryQueue) -> list[tuple[str, str]]:
+    lines = {"waiting": queue._waiting, "delayed": queue._delayed, "suspect": queue._suspects}
+    return [(task.id, name) for name, line in lines.items() for task in line]
+
+
 class TestMemory(BrokerContract):
     @pytest.fixture
     def backdoor(self, failed_cap):
@@ -67,6 +77,20 @@ class TestMemory(BrokerContract):
         assert broker.push([a_task(unique=throttle())]) == [True]
         assert len(await broker.claim(ALICE, "mail", 9)) == 3
         assert broker.nodes() == {ALICE.node: 0.0}
+
+    async def test_an_idle_claim_of_suspects_does_not_spin_on_a_delayed_task_that_is_due(self, broker, monkeypatch):
+        looks = []
+
+        def look(*args):
+            looks.append(args)
+            return []
+
+        monkeypatch.setattr(MemoryQueue, "take_suspects", look)
+        broker.push([a_task(run_after=1.0)])
+
+        assert await broker.claim(ALICE, "mail", 1, wait=0.1, suspects=True) == []
+
+        assert len(looks) < 10
 
     async def test_an_idle_claim_leaves_no_bell_behind(self, broker):
         await broker.claim(ALICE, "mail", 1, wait=0.01)

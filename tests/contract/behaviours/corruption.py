@@ -59,6 +59,26 @@ class Corruption:
 
         assert (await take_one(broker)).problem
 
+    async def test_an_unreadable_task_whose_owner_dies_in_company_is_buried_and_its_neighbour_is_not(
+        self, broker, backdoor
+    ):
+        unreadable, neighbour = tasks(2)
+        await broker.apush([unreadable, neighbour])
+        await aside(backdoor.corrupt, unreadable.id, b"?")
+        await take(broker)
+
+        assert await crash(broker) == Reclaimed([neighbour.id], [unreadable.id])
+
+    async def test_an_unreadable_task_that_was_not_running_goes_back(self, broker, backdoor):
+        sent = a_task()
+        await broker.apush([sent])
+        await aside(backdoor.corrupt, sent.id, b"?")
+        await take_one(broker)
+
+        assert await crash(broker, running=[]) == Reclaimed([sent.id], [])
+
+        assert (await take_one(broker)).problem
+
     async def test_an_unreadable_task_whose_owner_dies_is_buried(self, broker, backdoor):
         sent = a_task(unique=mutex())
         await broker.apush([sent])

@@ -5,7 +5,7 @@ from dataclasses import replace as replaced
 import pytest
 from msgspec.structs import replace
 
-from django_vtasks.brokers.base import Ack, Owner, Reclaimed, Release
+from django_vtasks.brokers.base import Ack, Death, Owner, Reclaimed, Release
 from tests.contract.given import ALICE, BOB, a_task, tasks
 from tests.contract.steps import crash, every_ending, ids, ids_of, picture, take, take_one
 from tests.contract.threads import aside
@@ -21,7 +21,7 @@ class Crashing:
 
         assert sorted(reclaimed.returned) == sorted(ids_of(sent))
         assert reclaimed.buried == []
-        claims = await take(broker, owner=BOB)
+        claims = await take(broker, owner=BOB, suspects=True)
         assert [(claim.envelope.attempt, claim.envelope.crashes) for claim in claims] == [(2, 1)] * 2
 
     async def test_a_dead_owners_tasks_go_back_to_their_old_place(self, broker):
@@ -29,7 +29,7 @@ class Crashing:
         await broker.apush(sent)
         await take(broker, 2)
 
-        await crash(broker)
+        await crash(broker, running=[])
 
         assert ids(await take(broker)) == ids_of(sent)
 
@@ -50,7 +50,7 @@ class Crashing:
 
         assert await crash(broker) == Reclaimed([], [])
 
-        assert (await take_one(broker)).envelope.crashes == 1
+        assert (await take_one(broker, suspects=True)).envelope.crashes == 1
 
     async def test_a_reclaim_from_an_owner_who_holds_nothing_is_empty(self, broker):
         assert await crash(broker, Owner("nowhere", "mail#1")) == Reclaimed([], [])
@@ -59,14 +59,14 @@ class Crashing:
     async def test_a_task_that_kills_its_owners_is_given_up_as_poison(self, broker, max_rescues):
         sent = a_task(max_rescues=max_rescues)
         await broker.apush([sent])
-        for _ in range(max_rescues):
-            await take_one(broker)
+        for crashes in range(max_rescues):
+            await take_one(broker, suspects=crashes > 0)
             assert await crash(broker) == Reclaimed([sent.id], [])
-        await take_one(broker)
+        await take_one(broker, suspects=max_rescues > 0)
 
         assert await crash(broker) == Reclaimed([], [sent.id])
 
-        assert await take(broker) == []
+        assert await take(broker) == await take(broker, suspects=True) == []
         [entry] = await aside(broker.failed)
         assert (entry.id, entry.task) == (sent.id, "demo.tasks.send")
         assert (entry.attempts, entry.crashes) == (max_rescues + 1, max_rescues + 1)
@@ -75,12 +75,22 @@ class Crashing:
         await broker.apush(tasks(1, max_rescues=0))
         await take_one(broker)
 
-        await aside(broker.reclaim, ALICE, "killed by SIGSEGV")
+        await aside(broker.reclaim, ALICE, Death("killed by SIGSEGV"))
 
         [entry] = await aside(broker.failed)
         assert entry.failure.exception == "django_vtasks.errors.WorkerLost"
         assert "killed by SIGSEGV" in entry.failure.message
         assert "1" in entry.failure.message
+        assert entry.failure.traceback == ""
+
+    async def test_poison_shows_where_its_owner_stood(self, broker):
+        await broker.apush(tasks(1, max_rescues=0))
+        await take_one(broker)
+
+        await aside(broker.reclaim, ALICE, Death("blocked for 60 s", traceback='File "mail.py", line 3 in send'))
+
+        [entry] = await aside(broker.failed)
+        assert entry.failure.traceback == 'File "mail.py", line 3 in send'
 
     async def test_poison_does_not_take_its_neighbours_along(self, broker):
         poison, innocent = a_task(max_rescues=0), a_task()
@@ -103,7 +113,7 @@ class Crashing:
         await broker.apush([sent])
 
         await aside(backdoor.expire_lease, ALICE.node)
-        assert await aside(broker.reclaim_expired, "host lost") == Reclaimed([], [])
+        assert await aside(broker.reclaim_expired, BOB.node, "host lost") == Reclaimed([], [])
 
         assert (await take_one(broker, owner=BOB)).envelope == replace(sent, attempt=1)
 
@@ -115,7 +125,7 @@ class Crashing:
 
         assert await crash(broker) == Reclaimed([], [])
         await aside(backdoor.expire_lease, ALICE.node)
-        assert await aside(broker.reclaim_expired, "host lost") == Reclaimed([], [])
+        assert await aside(broker.reclaim_expired, BOB.node, "host lost") == Reclaimed([], [])
 
         assert await picture(broker) == before
 

@@ -72,7 +72,7 @@ class Failing:
         await broker.apush(tasks(1))
         await take_one(broker)
         await crash(broker)
-        await broker.settle(ALICE, [Retry(await take_one(broker), 0.0)])
+        await broker.settle(ALICE, [Retry(await take_one(broker, suspects=True), 0.0)])
 
         await broker.settle(ALICE, [Bury(await take_one(broker), FAILURE)])
 

@@ -44,7 +44,7 @@ class Leases:
         assert await broker.settle(ALICE, [Ack(claim)]) == [True]
         await take_one(broker)
         assert await aside(broker.renew, ALICE.node, A_LEASE) is True
-        assert await aside(broker.reclaim_expired, "host lost") == Reclaimed([], [])
+        assert await aside(broker.reclaim_expired, BOB.node, "host lost") == Reclaimed([], [])
 
     async def test_a_node_whose_lease_ran_out_loses_its_tasks_to_the_others(self, broker, second_broker, backdoor):
         sent = tasks(3)
@@ -54,10 +54,10 @@ class Leases:
         kept = await take_one(broker, owner=BOB)
         await aside(backdoor.expire_lease, ALICE.node)
 
-        reclaimed = await aside(second_broker.reclaim_expired, "host lost")
+        reclaimed = await aside(second_broker.reclaim_expired, BOB.node, "host lost")
 
         assert sorted(reclaimed.returned) == sorted(ids_of(sent[:2]))
-        assert [claim.envelope.crashes for claim in await take(broker, owner=BOB)] == [1, 1]
+        assert [claim.envelope.crashes for claim in await take(broker, owner=BOB, suspects=True)] == [1, 1]
         assert await broker.settle(BOB, [Ack(kept)]) == [True]
 
     async def test_a_node_without_a_lease_row_loses_its_tasks_too(self, broker, backdoor):
@@ -66,7 +66,7 @@ class Leases:
         await take_one(broker)
         await aside(backdoor.drop_lease, ALICE.node)
 
-        assert await aside(broker.reclaim_expired, "host lost") == Reclaimed([sent.id], [])
+        assert await aside(broker.reclaim_expired, BOB.node, "host lost") == Reclaimed([sent.id], [])
 
     async def test_a_vanished_nodes_poison_is_buried(self, broker, backdoor):
         sent = a_task(max_rescues=0)
@@ -74,7 +74,7 @@ class Leases:
         await take_one(broker)
         await aside(backdoor.expire_lease, ALICE.node)
 
-        assert await aside(broker.reclaim_expired, "host lost") == Reclaimed([], [sent.id])
+        assert await aside(broker.reclaim_expired, BOB.node, "host lost") == Reclaimed([], [sent.id])
 
         [entry] = await aside(broker.failed)
         assert "host lost" in entry.failure.message
@@ -83,19 +83,42 @@ class Leases:
         await broker.apush(tasks(1))
         late = await take_one(broker)
         await aside(backdoor.expire_lease, ALICE.node)
-        await aside(broker.reclaim_expired, "host lost")
+        await aside(broker.reclaim_expired, BOB.node, "host lost")
 
         with pytest.raises(LeaseLost):
             await take(broker)
         assert await broker.settle(ALICE, [Ack(late)]) == [False]
         assert await aside(broker.renew, ALICE.node, A_LEASE) is False
-        assert (await take_one(broker)).envelope.id == late.envelope.id
+        assert (await take_one(broker, suspects=True)).envelope.id == late.envelope.id
 
     async def test_while_every_lease_runs_nothing_is_reclaimed(self, broker):
         await broker.apush(tasks(1))
         claim = await take_one(broker)
 
-        assert await aside(broker.reclaim_expired, "host lost") == Reclaimed([], [])
+        assert await aside(broker.reclaim_expired, BOB.node, "host lost") == Reclaimed([], [])
+
+        assert await broker.settle(ALICE, [Ack(claim)]) == [True]
+
+    async def test_nobody_reclaims_from_itself_however_late_it_comes(self, broker, backdoor):
+        sent = tasks(2, max_rescues=0)
+        await broker.apush(sent)
+        claim = await take_one(broker)
+        await take_one(broker, owner=BOB)
+        for owner in (ALICE, BOB):
+            await aside(backdoor.expire_lease, owner.node)
+
+        assert await aside(broker.reclaim_expired, ALICE.node, "host lost") == Reclaimed([], [sent[1].id])
+
+        assert await broker.settle(ALICE, [Ack(claim)]) == [True]
+        assert await aside(broker.renew, ALICE.node, A_LEASE) is True
+        assert await aside(broker.renew, BOB.node, A_LEASE) is False
+
+    async def test_a_node_without_a_lease_row_does_not_reclaim_from_itself_either(self, broker, backdoor):
+        await broker.apush(tasks(1, max_rescues=0))
+        claim = await take_one(broker)
+        await aside(backdoor.drop_lease, ALICE.node)
+
+        assert await aside(broker.reclaim_expired, ALICE.node, "host lost") == Reclaimed([], [])
 
         assert await broker.settle(ALICE, [Ack(claim)]) == [True]
 
@@ -105,7 +128,7 @@ class Leases:
         asyncio.run(hold_everything(backdoor))
         backdoor.expire_lease(ALICE.node)
 
-        results = at_once(lambda _: backdoor.open().reclaim_expired("host lost"), 4)
+        results = at_once(lambda _: backdoor.open().reclaim_expired(BOB.node, "host lost"), 4)
 
         assert sorted(sum((result.returned for result in results), [])) == sorted(ids_of(sent))
 

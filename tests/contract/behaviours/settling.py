@@ -130,7 +130,7 @@ class Settling:
         await broker.apush(tasks(1))
         late = await take_one(broker)
         await crash(broker)
-        claim = await take_one(broker, owner=BOB)
+        claim = await take_one(broker, owner=BOB, suspects=True)
 
         assert await broker.settle(ALICE, [ending(late)]) == [False]
 

@@ -76,7 +76,7 @@ class Uniqueness:
         await crash(broker)
         assert await broker.apush([a_task(unique=mutex())]) == [False]
 
-        await broker.settle(BOB, [Ack(await take_one(broker, owner=BOB))])
+        await broker.settle(BOB, [Ack(await take_one(broker, owner=BOB, suspects=True))])
         assert await broker.apush([a_task(unique=mutex())]) == [True]
 
     async def test_a_mutex_moves_with_its_task_when_the_node_leaves(self, broker):
@@ -99,7 +99,7 @@ class Uniqueness:
         await broker.apush([a_task(unique=mutex())])
         late = await take_one(broker)
         await crash(broker)
-        await take_one(broker, owner=BOB)
+        await take_one(broker, owner=BOB, suspects=True)
 
         assert await broker.settle(ALICE, [Ack(late)]) == [False]
 

@@ -17,7 +17,7 @@ HANDING_BACK: dict[str, Callable[[Store, Claim], Awaitable[object]]] = {
     "retry": lambda broker, claim: broker.settle(claim.owner, [Retry(claim, 0.0)]),
     "keep only": lambda broker, claim: broker.keep_only(claim.owner, []),
     "leave": lambda broker, claim: aside(broker.leave, claim.owner.node),
-    "reclaim": lambda broker, claim: crash(broker, claim.owner),
+    "reclaim": lambda broker, claim: crash(broker, claim.owner, running=[]),
 }
 
 

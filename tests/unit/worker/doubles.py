@@ -57,9 +57,10 @@ class TroubledBroker(MemoryBroker):
         self.settled: list[list[Any]] = []
         self.kept: list[set[Any]] = []
 
-    async def claim(self, owner, queue, limit, *, wait=0.0):
+    async def claim(self, owner, queue, limit, *, wait=0.0, suspects=False):
         self.claims.append(limit)
-        return self._answer("claim", await self._do("claim", super().claim(owner, queue, limit, wait=wait)))
+        call = super().claim(owner, queue, limit, wait=wait, suspects=suspects)
+        return self._answer("claim", await self._do("claim", call))
 
     async def settle(self, owner, settlements):
         self.settled.append(list(settlements))

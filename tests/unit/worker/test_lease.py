@@ -28,8 +28,8 @@ class Store:
     def renew(self, node, ttl):
         return self._answer("renew", node, ttl, answers=self.renewed, usual=True)
 
-    def reclaim_expired(self, cause):
-        return self._answer("reclaim_expired", cause, answers=self.reclaimed, usual=Reclaimed([], []))
+    def reclaim_expired(self, own, cause):
+        return self._answer("reclaim_expired", own, cause, answers=self.reclaimed, usual=Reclaimed([], []))
 
     def leave(self, node):
         return self._answer("leave", node, answers=[], usual=None)
@@ -92,6 +92,7 @@ def test_each_renewal_looks_for_nodes_that_vanished(store, keep):
     store.wait_for("reclaim_expired", 3)
 
     assert [call[0] for call in store.calls[:4]] == ["renew", "reclaim_expired", "renew", "reclaim_expired"]
+    assert store.calls[1] == ("reclaim_expired", NODE, "The worker's lease ran out")
 
 
 def test_it_renews_three_times_in_the_time_that_the_lease_lasts(store, keep):

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -94,15 +94,54 @@ class FailedTask(msgspec.Struct, frozen=True):
     crashes: int
 
 
-def worker_lost(cause: str, crashes: int) -> TaskFailure:
-    """Return why a task failed whose actor died on it once too often."""
-    return TaskFailure(
-        f"{WorkerLost.__module__}.{WorkerLost.__qualname__}", f"{cause}; {crashes} actors died on this task."
-    )
+class Death(msgspec.Struct, frozen=True):
+    """How an owner died.
+
+    ``running`` are the ids of the tasks that it had started and not ended; None when nobody knows, so that all
+    it held count. ``traceback`` is a dump of its stacks.
+    """
+
+    cause: str
+    running: frozenset[str] | None = None
+    traceback: str = ""
+
+    def spares(self, task_id: str) -> bool:
+        """Tell whether a task that the owner held was certainly not running."""
+        return self.running is not None and task_id not in self.running
+
+    def alone(self, held: int) -> bool:
+        """Tell whether the owner died on one task alone, of ``held`` tasks."""
+        return (held if self.running is None else len(self.running)) == 1
+
+    def failure(self, crashes: int) -> TaskFailure:
+        """Return why a task failed that owners died on once too often."""
+        return TaskFailure(
+            f"{WorkerLost.__module__}.{WorkerLost.__qualname__}",
+            f"{self.cause}; {crashes} actors died on this task.",
+            self.traceback,
+        )
+
+
+class Verdict(NamedTuple):
+    """What a crash does to a task that was running: its crashes from now on, and whether it is given up."""
+
+    crashes: int
+    buried: bool
+
+
+def verdict(crashes: int, max_rescues: int, *, alone: bool) -> Verdict:
+    """Return what a crash does to a task; in company nobody knows which task it was, so that none is given up for it.
+
+    A task without rescues is, because it must not run again after any crash.
+    """
+    counted = crashes + 1
+    if alone or max_rescues == 0:
+        return Verdict(counted, counted > max_rescues)
+    return Verdict(min(counted, max_rescues), buried=False)
 
 
 class Reclaimed(msgspec.Struct, frozen=True):
-    """What became of a dead owner's tasks: ids handed back and ids given up as poison."""
+    """What became of dead owners' tasks: ids handed back and ids given up as poison."""
 
     returned: list[str]
     buried: list[str]
@@ -136,10 +175,13 @@ class Broker(Protocol):
         """Do what push() does without blocking the loop."""
         ...
 
-    async def claim(self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0) -> list[Claim]:
+    async def claim(
+        self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0, suspects: bool = False
+    ) -> list[Claim]:
         """Take up to ``limit`` tasks that are due, waiting up to ``wait`` seconds for the first.
 
-        Highest priority first, then oldest first. Raise LeaseLost when the owner's node has no lease.
+        Highest priority first, then oldest first. Take either suspects, which are tasks handed back that have crashed,
+        or none of them. Raise LeaseLost when the owner's node has no lease.
         """
         ...
 
@@ -155,11 +197,11 @@ class Broker(Protocol):
         ...
 
     def depth(self, queue: str) -> Depth:
-        """Count the tasks of a queue."""
+        """Count the tasks of a queue; suspects wait."""
         ...
 
     def clear(self, queue: str) -> int:
-        """Delete the waiting and delayed tasks of a queue with their locks; return how many."""
+        """Delete the tasks of a queue that do not run, with their locks; return how many."""
         ...
 
     def queues(self) -> list[str]:
@@ -201,12 +243,19 @@ class Coordinator(Protocol):
         """End the node's lease; what its owners still hold goes back at once, no crash counted."""
         ...
 
-    def reclaim(self, owner: Owner, cause: str) -> Reclaimed:
-        """Take back what a dead owner held: its tasks wait again with ``crashes + 1``, or fail as poison."""
+    def reclaim(self, owner: Owner, death: Death) -> Reclaimed:
+        """Take back what a dead owner held: unharmed what was not running, the rest as verdict() says."""
         ...
 
-    def reclaim_expired(self, cause: str) -> Reclaimed:
-        """Do what reclaim() does for every owner whose node has no lease any more; drop locks that have lapsed."""
+    def reclaim_expired(self, own: str, cause: str) -> Reclaimed:
+        """Do what reclaim() does for every owner whose node has no lease any more; drop locks that have lapsed.
+
+        Leave the node ``own``, whose call this is, as it is: it lives, however late it comes.
+        """
+        ...
+
+    def suspects(self) -> dict[str, int]:
+        """Return how many suspects wait, by queue."""
         ...
 
     def nodes(self) -> dict[str, float]:

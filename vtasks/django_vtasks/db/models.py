@@ -9,6 +9,7 @@ class TaskState(models.IntegerChoices):
     WAITING = 0, "waiting"
     RUNNING = 1, "running"
     DELAYED = 2, "delayed"
+    SUSPECT = 3, "suspect"
 
 
 class TaskRow(models.Model):

@@ -61,7 +61,7 @@ class LeaseKeeper:
             self._taken()
         elif not renewed:
             logger.error("The lease of node %s had run out; its tasks were given to others", self._node)
-        reclaimed = self._coordinator.reclaim_expired("The worker's lease ran out")
+        reclaimed = self._coordinator.reclaim_expired(self._node, "The worker's lease ran out")
         if reclaimed.returned or reclaimed.buried:
             logger.warning(
                 "Took back %d tasks of vanished workers; %d of them failed for good",

@@ -15,6 +15,7 @@ from django_vtasks.brokers.base import (
     Bury,
     Capabilities,
     Claim,
+    Death,
     Depth,
     FailedTask,
     Owner,
@@ -28,6 +29,7 @@ from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow, 
 from django_vtasks.brokers.database.failures import FailedList
 from django_vtasks.brokers.database.gateway import DEADLINE, Gateway
 from django_vtasks.brokers.database.leases import Leases
+from django_vtasks.brokers.database.rescue import Rescue
 from django_vtasks.brokers.database.settling import Settling
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.brokers.database.vendors import vendor_of
@@ -62,7 +64,7 @@ class DatabaseBroker:
         tables = Tables(using, self._dialect)
         self._failed = FailedList(tables, failed_cap)
         self._settling = Settling(tables, self._failed)
-        self._leases = Leases(tables, self._failed)
+        self._leases = Leases(tables, Rescue(tables, self._failed))
         self._census = Census(tables)
 
     # Producers -----------------------------------------------------------------------------------------------
@@ -93,23 +95,26 @@ class DatabaseBroker:
 
     # Actors --------------------------------------------------------------------------------------------------
 
-    async def claim(self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0) -> list[Claim]:
+    async def claim(
+        self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0, suspects: bool = False
+    ) -> list[Claim]:
         """Take due tasks; between looks, wait for the database's own signal."""
+        claim = self._dialect.claim_suspects if suspects else self._dialect.claim
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         pauses = self._pauses()
         while True:
             self._wakeup.arm(queue)
-            rows = await self._call(
-                self._dialect.claim, owner, queue, limit, undo=lambda late: self._give_back(owner, late)
-            )
+            rows = await self._call(claim, owner, queue, limit, undo=lambda late: self._give_back(owner, late))
             if rows:
                 return [_claim(row, owner, queue) for row in sorted(rows, key=lambda row: (row.rank, row.id))]
             next_due = await self._call(self._look, owner, queue)
             left = deadline - loop.time()
             if left <= 0:
                 return []
-            if await self._wakeup.wait(queue, min(left, next(pauses), left if next_due is None else next_due)):
+            # A delayed task is none of a suspects' claim's business, which would look for it without a pause.
+            pause = left if suspects or next_due is None else min(left, next_due)
+            if await self._wakeup.wait(queue, min(pause, next(pauses))):
                 pauses = self._pauses()
 
     async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
@@ -193,7 +198,7 @@ class DatabaseBroker:
         return self._census.depth(queue)
 
     def clear(self, queue: str) -> int:
-        """Delete the waiting and delayed tasks of a queue with their locks."""
+        """Delete the tasks of a queue that do not run, with their locks."""
         total = 0
         while deleted := self._here(lambda _: self._census.clear_some(queue)):
             total += deleted
@@ -230,13 +235,17 @@ class DatabaseBroker:
         """End a node's lease and give back what it holds."""
         self._apart(lambda _: self._leases.leave(node))
 
-    def reclaim(self, owner: Owner, cause: str) -> Reclaimed:
+    def reclaim(self, owner: Owner, death: Death) -> Reclaimed:
         """Take back what a dead owner held."""
-        return self._apart(lambda _: self._leases.reclaim(owner, cause))
+        return self._apart(lambda _: self._leases.reclaim(owner, death))
 
-    def reclaim_expired(self, cause: str) -> Reclaimed:
+    def reclaim_expired(self, own: str, cause: str) -> Reclaimed:
         """Take back what the owners of lapsed leases held."""
-        return self._apart(lambda _: self._leases.reclaim_expired(cause))
+        return self._apart(lambda _: self._leases.reclaim_expired(own, cause))
+
+    def suspects(self) -> dict[str, int]:
+        """Count the suspects of each queue that has any."""
+        return self._apart(self._census.suspects)
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""

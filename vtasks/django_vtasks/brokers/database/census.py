@@ -1,12 +1,16 @@
 """Counting and clearing queues."""
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Count, F
 
 from django_vtasks.brokers.base import Depth
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import MICROSECONDS, Now
 from django_vtasks.db.models import TaskState
+
+# The state is no parameter: a generic plan could not use the partial index.
+_SUSPECTS = "SELECT queue, COUNT(*) FROM vtasks_task WHERE state = 3 GROUP BY queue"
 
 CHUNK = 1000
 """Rows deleted in one transaction: few enough that nobody waits for their locks."""
@@ -24,10 +28,16 @@ class Census:
         counts = dict(rows.values_list("state").annotate(Count("id")))
         due = rows.filter(state=TaskState.DELAYED, due__lte=Now()).count()
         return Depth(
-            waiting=counts.get(TaskState.WAITING, 0) + due,
+            waiting=counts.get(TaskState.WAITING, 0) + counts.get(TaskState.SUSPECT, 0) + due,
             delayed=counts.get(TaskState.DELAYED, 0) - due,
             running=counts.get(TaskState.RUNNING, 0),
         )
+
+    def suspects(self, connection: BaseDatabaseWrapper) -> dict[str, int]:
+        """Count the suspects of each queue that has any."""
+        with connection.cursor() as cursor:
+            cursor.execute(_SUSPECTS)
+            return dict(cursor.fetchall())
 
     def queues(self) -> list[str]:
         """Return the queues that hold tasks."""
@@ -40,7 +50,7 @@ class Census:
         return None if left is None else max(0.0, left / MICROSECONDS)
 
     def clear_some(self, queue: str) -> int:
-        """Delete up to CHUNK waiting or delayed tasks with their locks; a row that is being claimed stays."""
+        """Delete up to CHUNK tasks that do not run, with their locks; a row that is being claimed stays."""
         with self._tables.transaction():
             rows = self._tables.tasks(queue=queue).exclude(state=TaskState.RUNNING).order_by("id")
             if connections[self._tables.using].features.has_select_for_update_skip_locked:

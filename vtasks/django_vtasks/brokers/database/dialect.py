@@ -87,6 +87,10 @@ class Dialect(Protocol):
         """Mark up to ``limit`` due rows as the owner's, in any order of return; none without a lease."""
         ...
 
+    def claim_suspects(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
+        """Mark up to ``limit`` suspects as the owner's, in any order of return; none without a lease."""
+        ...
+
     def acknowledge(
         self,
         connection: BaseDatabaseWrapper,

@@ -47,6 +47,9 @@ SELECT id, fence + 1, attempt + 1, crashes, task_id, task_rank, payload
 FROM vtasks_task WHERE state = 0 AND queue = %s ORDER BY task_rank, id LIMIT %s FOR UPDATE SKIP LOCKED
 """
 
+_NEWS_OF_SUSPECTS = "SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 3 AND queue = %s)"
+_PICK_SUSPECTS = _PICK.replace("state = 0", "state = 3")
+
 
 class MySQL:
     """The hot path on MariaDB 10.6 or MySQL 8.0.1 and newer, through mysqlclient."""
@@ -83,18 +86,16 @@ class MySQL:
             with write_transaction(connection):
                 if due:
                     _promote(cursor, queue)
-                cursor.execute("SELECT name FROM vtasks_node WHERE name = %s LOCK IN SHARE MODE", [owner.node])
-                if cursor.fetchone() is None:
-                    return []
-                cursor.execute(_PICK, [queue, limit])
-                rows = [ClaimedRow._make(row) for row in cursor.fetchall()]
-                if rows:
-                    cursor.execute(
-                        "UPDATE vtasks_task SET state = 1, owner = %s, node = %s, fence = fence + 1,"
-                        f" attempt = attempt + 1 WHERE id IN ({marks(len(rows))})",
-                        [str(owner), owner.node, *(row.id for row in rows)],
-                    )
-                return rows
+                return _claim(cursor, _PICK, owner, queue, limit)
+
+    def claim_suspects(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
+        """Look without locks first."""
+        with connection.cursor() as cursor:
+            cursor.execute(_NEWS_OF_SUSPECTS, [queue])
+            if not cursor.fetchone()[0]:
+                return []
+            with write_transaction(connection):
+                return _claim(cursor, _PICK_SUSPECTS, owner, queue, limit)
 
     def acknowledge(
         self,
@@ -122,6 +123,22 @@ def _locked(cursor: Any, wanted: Sequence[Lock]) -> set[str]:
         f"SELECT task_id FROM vtasks_lock WHERE lock_key IN ({marks(len(wanted))})", [key for key, *_ in wanted]
     )
     return {task_id for (task_id,) in cursor.fetchall()}
+
+
+def _claim(cursor: Any, pick: str, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
+    """Book what ``pick`` finds on an owner whose node has a lease."""
+    cursor.execute("SELECT name FROM vtasks_node WHERE name = %s LOCK IN SHARE MODE", [owner.node])
+    if cursor.fetchone() is None:
+        return []
+    cursor.execute(pick, [queue, limit])
+    rows = [ClaimedRow._make(row) for row in cursor.fetchall()]
+    if rows:
+        cursor.execute(
+            "UPDATE vtasks_task SET state = 1, owner = %s, node = %s, fence = fence + 1,"
+            f" attempt = attempt + 1 WHERE id IN ({marks(len(rows))})",
+            [str(owner), owner.node, *(row.id for row in rows)],
+        )
+    return rows
 
 
 def _promote(cursor: Any, queue: str) -> None:

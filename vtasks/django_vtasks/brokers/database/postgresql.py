@@ -60,7 +60,8 @@ WITH due AS MATERIALIZED (
 UPDATE vtasks_task AS task SET state = 0 FROM due WHERE task.id = due.id
 """
 
-# LIMIT inside a materialized CTE: a plain IN (SELECT ... LIMIT) may be evaluated more than once.
+# LIMIT inside a materialized CTE: a plain IN (SELECT ... LIMIT) may be evaluated more than once. The state is no
+# parameter: a generic plan could not use the partial index.
 _CLAIM = """
 WITH picked AS MATERIALIZED (
     SELECT id FROM vtasks_task WHERE state = 0 AND queue = %s
@@ -72,6 +73,8 @@ FROM picked
 WHERE task.id = picked.id AND EXISTS (SELECT 1 FROM vtasks_node WHERE name = %s)
 RETURNING task.id, task.fence, task.attempt, task.crashes, task.task_id, task.task_rank, task.payload
 """
+
+_CLAIM_SUSPECTS = _CLAIM.replace("state = 0", "state = 3")
 
 # Asynchronous commit: a lost NOTIFY costs one poll, a synced one holds the lock for a disk write.
 _NOTIFY = """
@@ -155,7 +158,16 @@ class PostgreSQL:
     def claim(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
         """Promote what has come due, then claim."""
         self._execute(connection, _PROMOTE, [queue])
-        cursor = self._execute(connection, _CLAIM, [queue, limit, str(owner), owner.node, owner.node])
+        return self._claim(connection, _CLAIM, owner, queue, limit)
+
+    def claim_suspects(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
+        """Claim through the suspects' own index."""
+        return self._claim(connection, _CLAIM_SUSPECTS, owner, queue, limit)
+
+    def _claim(
+        self, connection: BaseDatabaseWrapper, statement: str, owner: Owner, queue: str, limit: int
+    ) -> list[ClaimedRow]:
+        cursor = self._execute(connection, statement, [queue, limit, str(owner), owner.node, owner.node])
         return [ClaimedRow._make(row) for row in cursor.fetchall()]
 
     def acknowledge(

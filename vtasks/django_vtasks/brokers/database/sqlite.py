@@ -1,6 +1,7 @@
 """SQLite: short immediate transactions under the one write lock."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -41,6 +42,9 @@ WHERE id IN (SELECT id FROM vtasks_task WHERE state = 0 AND queue = %s ORDER BY 
 RETURNING id, fence, attempt, crashes, task_id, task_rank, payload
 """
 
+_NEWS_OF_SUSPECTS = "SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 3 AND queue = %s)"
+_CLAIM_SUSPECTS = _CLAIM.replace("state = 0", "state = 3")
+
 
 class SQLite:
     """The hot path on SQLite 3.35 or newer."""
@@ -79,8 +83,16 @@ class SQLite:
                 return []
             with write_transaction(connection):
                 cursor.execute(_PROMOTE, [queue])
-                cursor.execute(_CLAIM, [str(owner), owner.node, queue, limit, owner.node])
-                return [ClaimedRow._make(row) for row in cursor.fetchall()]
+                return _claim(cursor, _CLAIM, owner, queue, limit)
+
+    def claim_suspects(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
+        """Look before taking the write lock."""
+        with connection.cursor() as cursor:
+            cursor.execute(_NEWS_OF_SUSPECTS, [queue])
+            if not cursor.fetchone()[0]:
+                return []
+            with write_transaction(connection):
+                return _claim(cursor, _CLAIM_SUSPECTS, owner, queue, limit)
 
     def acknowledge(
         self,
@@ -96,3 +108,8 @@ class SQLite:
     def is_transient(self, error: Exception) -> bool:
         """Return False: a lock that outlasts the busy time-out will not be free a moment later."""
         return False
+
+
+def _claim(cursor: Any, statement: str, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
+    cursor.execute(statement, [str(owner), owner.node, queue, limit, owner.node])
+    return [ClaimedRow._make(row) for row in cursor.fetchall()]

@@ -5,10 +5,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from django.db import connections
-from django.db.models import F, QuerySet
+from django.db.models import Case, F, QuerySet, When
 
 from django_vtasks.brokers.database.dialect import Dialect, write_transaction
 from django_vtasks.db.models import FailedRow, LockRow, NodeRow, TaskRow, TaskState
+
+HANDED_BACK = Case(When(crashes__gt=0, then=TaskState.SUSPECT), default=TaskState.WAITING)
+"""The state of a row that nobody holds any more: a task that has crashed waits apart."""
 
 
 class Tables:
@@ -39,9 +42,9 @@ class Tables:
         return NodeRow.objects.using(self.using).filter(**conditions)
 
     def give_back(self, rows: "QuerySet[TaskRow]") -> int:
-        """Let running rows wait again as if they had not been claimed; return how many."""
+        """Let running rows wait again as if they had not been claimed, suspects apart; return how many."""
         queues = set(rows.values_list("queue", flat=True))
-        returned = rows.update(state=TaskState.WAITING, owner=None, node=None, attempt=F("attempt") - 1)
+        returned = rows.update(state=HANDED_BACK, owner=None, node=None, attempt=F("attempt") - 1)
         self.announce(queues)
         return returned
 

@@ -13,6 +13,7 @@ from django_vtasks.brokers.base import (
     Bury,
     Capabilities,
     Claim,
+    Death,
     Depth,
     FailedTask,
     Owner,
@@ -21,7 +22,6 @@ from django_vtasks.brokers.base import (
     Retry,
     Settlement,
     TaskFailure,
-    worker_lost,
 )
 from django_vtasks.brokers.memory.claims import RunningTasks
 from django_vtasks.brokers.memory.failed import FailedList
@@ -60,20 +60,22 @@ class MemoryBroker:
         """Do what push() does."""
         return self.push(envelopes)
 
-    async def claim(self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0) -> list[Claim]:
+    async def claim(
+        self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0, suspects: bool = False
+    ) -> list[Claim]:
         """Take up to ``limit`` tasks that are due, waiting up to ``wait`` seconds for the first."""
         deadline = time.monotonic() + wait
         while True:
             with self._mutex:
                 line = self._queues[queue]
-                claims = self._claim_due(owner, line, limit)
+                claims = self._claim_some(owner, line, limit, suspects=suspects)
                 remaining = deadline - time.monotonic()
                 if claims or remaining <= 0:
                     return claims
                 # Hung before the lock goes, so that no push falls between the look and the wait.
                 bell = Bell()
                 line.bells.add(bell)
-                nap = min(remaining, line.next_due() - self._clock())
+                nap = remaining if suspects else min(remaining, line.next_due() - self._clock())
             try:
                 await bell.rung(within=nap)
             finally:
@@ -99,7 +101,7 @@ class MemoryBroker:
             return Depth(waiting, delayed, self._running.queues().count(queue))
 
     def clear(self, queue: str) -> int:
-        """Delete the waiting and delayed tasks of a queue with their locks; return how many."""
+        """Delete the tasks of a queue that do not run, with their locks; return how many."""
         with self._mutex:
             cleared = self._queues[queue].clear()
             for task in cleared:
@@ -146,18 +148,29 @@ class MemoryBroker:
             self._nodes.pop(node, None)
             self._unclaim(self._running.end_all(lambda _, holder: holder.node == node))
 
-    def reclaim(self, owner: Owner, cause: str) -> Reclaimed:
-        """Take back what a dead owner held: its tasks wait again with ``crashes + 1``, or fail as poison."""
+    def reclaim(self, owner: Owner, death: Death) -> Reclaimed:
+        """Take back what a dead owner held: unharmed what was not running, the rest as verdict() says."""
         with self._mutex:
-            return self._rescue(self._running.end_all(lambda _, holder: holder == owner), cause)
+            return self._rescue(owner, death)
 
-    def reclaim_expired(self, cause: str) -> Reclaimed:
-        """Do what reclaim() does for every owner whose node has no lease any more."""
+    def reclaim_expired(self, own: str, cause: str) -> Reclaimed:
+        """Do what reclaim() does for every owner whose node has no lease any more, but for the node ``own``."""
         with self._mutex:
             now = self._clock()
             self._locks.drop_lapsed(now)
-            self._nodes = {node: expires for node, expires in self._nodes.items() if expires > now}
-            return self._rescue(self._running.end_all(lambda _, holder: holder.node not in self._nodes), cause)
+            self._nodes = {node: expires for node, expires in self._nodes.items() if node == own or expires > now}
+            alive = {own, *self._nodes}
+            lost = [owner for owner in self._running.owners() if owner.node not in alive]
+            rescued = [self._rescue(owner, Death(cause)) for owner in lost]
+            return Reclaimed(
+                returned=[task_id for reclaimed in rescued for task_id in reclaimed.returned],
+                buried=[task_id for reclaimed in rescued for task_id in reclaimed.buried],
+            )
+
+    def suspects(self) -> dict[str, int]:
+        """Return how many suspects wait, by queue."""
+        with self._mutex:
+            return {name: line.suspects() for name, line in self._queues.items() if line.suspects()}
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds that its lease still has."""
@@ -171,11 +184,11 @@ class MemoryBroker:
         self._queues[envelope.queue].put(StoredTask.of(envelope, payload, next(self._places)))
         return True
 
-    def _claim_due(self, owner: Owner, line: MemoryQueue, limit: int) -> list[Claim]:
+    def _claim_some(self, owner: Owner, line: MemoryQueue, limit: int, *, suspects: bool) -> list[Claim]:
         if owner.node not in self._nodes:
             raise LeaseLost(f"Node {owner.node} has no lease.")
         claims = []
-        for task in line.take(limit, self._clock()):
+        for task in line.take_suspects(limit) if suspects else line.take(limit, self._clock()):
             task.attempt += 1
             envelope, problem = task.read()
             claims.append(Claim(envelope, owner, self._running.begin(owner, task), problem))
@@ -191,7 +204,8 @@ class MemoryBroker:
             case Bury(failure=failure):
                 self._bury(task, failure)
             case Retry(delay=delay):
-                self._put_back(task, due=self._clock() + delay)
+                task.due = self._clock() + delay
+                self._queues[task.queue].put(task)
             case Release():
                 self._unclaim([task])
         return True
@@ -199,23 +213,26 @@ class MemoryBroker:
     def _unclaim(self, tasks: Iterable[StoredTask]) -> None:
         for task in tasks:
             task.attempt -= 1
-            self._put_back(task)
+            self._queues[task.queue].hand_back(task)
 
-    def _rescue(self, tasks: Iterable[StoredTask], cause: str) -> Reclaimed:
+    def _rescue(self, owner: Owner, death: Death) -> Reclaimed:
+        tasks = self._running.end_all(lambda _, holder: holder == owner)
         reclaimed = Reclaimed(returned=[], buried=[])
         for task in tasks:
-            task.crashes += 1
-            if task.is_poison():
-                self._bury(task, worker_lost(cause, task.crashes))
-                reclaimed.buried.append(task.id)
-            else:
-                self._put_back(task)
-                reclaimed.returned.append(task.id)
+            buried = self._take_back(task, death, alone=death.alone(len(tasks)))
+            (reclaimed.buried if buried else reclaimed.returned).append(task.id)
         return reclaimed
 
-    def _put_back(self, task: StoredTask, due: float | None = None) -> None:
-        task.due = due
-        self._queues[task.queue].put(task)
+    def _take_back(self, task: StoredTask, death: Death, *, alone: bool) -> bool:
+        """Hand a dead owner's task back, or bury it; return whether it was buried."""
+        if death.spares(task.id):
+            self._unclaim([task])
+        elif task.crash(alone=alone):
+            self._bury(task, death.failure(task.crashes))
+            return True
+        else:
+            self._queues[task.queue].hand_back(task)
+        return False
 
     def _bury(self, task: StoredTask, failure: TaskFailure) -> None:
         self._locks.free(task.key, task.id)

@@ -33,6 +33,10 @@ class RunningTasks:
         ended = [receipt for receipt, (owner, _) in self._held.items() if whose(receipt, owner)]
         return [self._held.pop(receipt)[1] for receipt in ended]
 
+    def owners(self) -> list[Owner]:
+        """Return all who hold a task, each once."""
+        return list(dict.fromkeys(owner for owner, _ in self._held.values()))
+
     def queues(self) -> list[str]:
         """Return the queue of each task."""
         return [task.queue for _, task in self._held.values()]

@@ -27,15 +27,16 @@ class Bell:
 
 
 class MemoryQueue:
-    """The waiting and the delayed tasks of one queue; the caller holds the broker's lock."""
+    """The waiting and delayed tasks and the suspects of one queue; the caller holds the broker's lock."""
 
     def __init__(self) -> None:
         self.bells: set[Bell] = set()
         self._waiting: list[StoredTask] = []
         self._delayed: list[StoredTask] = []
+        self._suspects: list[StoredTask] = []
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._delayed)
+        return len(self._waiting) + len(self._delayed) + len(self._suspects)
 
     def put(self, task: StoredTask) -> None:
         """Add a task at its place, or until it is due among the delayed."""
@@ -43,14 +44,28 @@ class MemoryQueue:
             insort(self._waiting, task, key=StoredTask.rank)
         else:
             self._delayed.append(task)
-        for bell in self.bells:
-            bell.ring()
+        self._ring()
+
+    def hand_back(self, task: StoredTask) -> None:
+        """Add a task that has been claimed at its old place, or among the suspects when it has crashed."""
+        task.due = None
+        insort(self._suspects if task.crashes else self._waiting, task, key=StoredTask.rank)
+        self._ring()
 
     def take(self, limit: int, now: float) -> list[StoredTask]:
         """Remove and return the first ``limit`` tasks that are due."""
         self._promote(now)
         taken, self._waiting = self._waiting[:limit], self._waiting[limit:]
         return taken
+
+    def take_suspects(self, limit: int) -> list[StoredTask]:
+        """Remove and return the first ``limit`` suspects."""
+        taken, self._suspects = self._suspects[:limit], self._suspects[limit:]
+        return taken
+
+    def suspects(self) -> int:
+        """Return how many suspects wait."""
+        return len(self._suspects)
 
     def next_due(self) -> float:
         """Return when the next delayed task is due, for ever if there is none."""
@@ -59,17 +74,21 @@ class MemoryQueue:
     def counts(self, now: float) -> tuple[int, int]:
         """Return how many tasks wait for a worker and for their time."""
         self._promote(now)
-        return len(self._waiting), len(self._delayed)
+        return len(self._waiting) + len(self._suspects), len(self._delayed)
 
     def tasks(self) -> list[StoredTask]:
         """Return all tasks."""
-        return self._waiting + self._delayed
+        return self._waiting + self._delayed + self._suspects
 
     def clear(self) -> list[StoredTask]:
         """Remove and return all tasks."""
         cleared = self.tasks()
-        self._waiting, self._delayed = [], []
+        self._waiting, self._delayed, self._suspects = [], [], []
         return cleared
+
+    def _ring(self) -> None:
+        for bell in self.bells:
+            bell.ring()
 
     def _promote(self, now: float) -> None:
         later = []

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from django_vtasks import wire
-from django_vtasks.brokers.base import FailedTask, TaskFailure
+from django_vtasks.brokers.base import FailedTask, TaskFailure, verdict
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import PayloadError
 
@@ -40,10 +40,11 @@ class StoredTask:
             return Envelope.unreadable(self.id, self.queue), str(error)
         return wire.stamped(envelope, attempt=self.attempt, crashes=self.crashes), None
 
-    def is_poison(self) -> bool:
-        """Tell whether it has crashed too often to run again; what cannot be read never runs."""
+    def crash(self, *, alone: bool) -> bool:
+        """Count a crash; return whether the task is given up for it, as what cannot be read always is."""
         envelope, problem = self.read()
-        return problem is not None or self.crashes > envelope.max_rescues
+        self.crashes, buried = verdict(self.crashes, 0 if problem else envelope.max_rescues, alone=alone)
+        return buried
 
     def failed(self, failure: TaskFailure, at: float) -> FailedTask:
         """Return the task's entry of the failed list."""

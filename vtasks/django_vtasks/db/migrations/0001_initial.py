@@ -8,6 +8,7 @@ PARTIAL_INDEXES = [
     "CREATE INDEX vtasks_task_waiting ON vtasks_task (queue, task_rank, id) WHERE state = 0",
     "CREATE INDEX vtasks_task_delayed ON vtasks_task (queue, due) WHERE state = 2",
     "CREATE INDEX vtasks_task_running ON vtasks_task (owner) WHERE state = 1",
+    "CREATE INDEX vtasks_task_suspect ON vtasks_task (queue, task_rank, id) WHERE state = 3",
 ]
 
 # What only one database needs, or understands. A row of the task table lives for milliseconds: vacuum early, and
@@ -117,7 +118,9 @@ class Migration(migrations.Migration):
                 ("queue", models.CharField(max_length=100)),
                 (
                     "state",
-                    models.SmallIntegerField(choices=[(0, "waiting"), (1, "running"), (2, "delayed")], default=0),
+                    models.SmallIntegerField(
+                        choices=[(0, "waiting"), (1, "running"), (2, "delayed"), (3, "suspect")], default=0
+                    ),
                 ),
                 ("rank", models.SmallIntegerField(db_column="task_rank", default=0)),
                 ("due", models.BigIntegerField(null=True)),
