@@ -4,6 +4,7 @@ import os
 import signal
 from functools import partial
 
+import psutil
 import pytest
 import uvloop
 
@@ -46,6 +47,12 @@ class ProcessContract(ChildContract):
 
         assert child.pid != os.getpid()
         assert child.memory() > 1_000_000
+
+    async def test_nobody_knows_its_memory_where_the_system_does_not_tell(self, start, monkeypatch):
+        child = (await start()).child
+        monkeypatch.setattr(psutil, "PROCFS_PATH", "/no/proc")
+
+        assert child.memory() is None
 
     async def test_it_is_set_up_before_its_recipe_is_read(self, start):
         watched = await start(partial(actors.Facts), setup=actors.set_up)

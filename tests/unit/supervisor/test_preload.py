@@ -1,0 +1,86 @@
+"""What the fork server finds dangerous, and the environment it is started in."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from vtasks_supervisor import launcher, preload
+from vtasks_supervisor.launcher import Launcher
+
+
+@pytest.fixture
+def no_proc(monkeypatch):
+    monkeypatch.setattr(preload, "Path", lambda path: Path("/no") / path.lstrip("/"))
+
+
+def test_a_python_thread_is_a_danger(monkeypatch):
+    another = threading.Thread(name="an-agent")
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread(), another])
+
+    assert preload._danger() == "an import has started the thread 'an-agent'"
+
+
+def test_a_thread_outside_python_is_a_danger(monkeypatch, tmp_path):
+    for thread in "123":
+        (tmp_path / thread).touch()
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread()])
+    monkeypatch.setattr(preload, "Path", lambda _: tmp_path)
+
+    assert preload._danger() == "an import has started 2 threads outside Python"
+
+
+@pytest.mark.usefixtures("no_proc")
+def test_without_proc_only_python_s_threads_are_known(monkeypatch):
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread()])
+
+    assert preload._danger() == ""
+
+
+def test_a_process_that_is_no_fork_server_has_preloaded_nothing():
+    assert not preload.loaded
+    assert not preload.problem
+
+
+def test_the_environment_is_what_it_was_when_a_child_is_started(monkeypatch):
+    monkeypatch.setenv("THERE", "before")
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    with launcher._environment({"THERE": "now", "NOT_THERE": "now"}):
+        assert (os.environ["THERE"], os.environ["NOT_THERE"]) == ("now", "now")
+
+    assert os.environ["THERE"] == "before"
+    assert "NOT_THERE" not in os.environ
+
+
+class Refused:
+    """What the system does not let us start."""
+
+    def start(self):
+        raise EOFError("no")
+
+    def kill(self):
+        raise AssertionError("there is nothing to kill")
+
+
+class Started(Refused):
+    def start(self):
+        pass
+
+
+async def test_a_fork_server_that_never_worked_is_given_up(caplog):
+    launcher = Launcher(method="forkserver")
+    with pytest.raises(EOFError):
+        await launcher.launch(Refused())
+
+    assert launcher.method == "spawn"
+    assert caplog.text.count("forking is not safe: the fork server does not work: EOFError: no") == 1
+
+
+async def test_a_fork_server_that_has_worked_is_asked_again():
+    launcher = Launcher(method="forkserver")
+    await launcher.launch(Started())
+    with pytest.raises(EOFError):
+        await launcher.launch(Refused())
+
+    assert launcher.method == "forkserver"
