@@ -107,6 +107,7 @@ class DatabaseBroker:
             self._wakeup.arm(queue)
             rows = await self._call(claim, owner, queue, limit, undo=lambda late: self._give_back(owner, late))
             if rows:
+                self._wakeup.found()
                 return [_claim(row, owner, queue) for row in sorted(rows, key=lambda row: (row.rank, row.id))]
             next_due = await self._call(self._look, owner, queue)
             left = deadline - loop.time()

@@ -4,17 +4,23 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 from django.db import connections
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION_EVERY = 0.015
-"""Seconds between two looks at SQLite's data version: 50 µs of CPU a second, half of it as latency."""
+SHORTEST_LOOK, LONGEST_LOOK = 0.005, 0.25
+"""Seconds between two looks at SQLite's data version; one costs some 0.2 ms of CPU, nearly all of it for waking up."""
+LOOKS_PER_SILENCE = 50
+"""The pause before a look is this part of the time since the last work: what comes late is seen a little later."""
+OPEN_WITHIN = 10.0
+"""Seconds for connecting and LISTEN."""
 RECONNECT_EVERY = 5.0
 """Seconds between two attempts to listen again."""
 
@@ -28,6 +34,10 @@ class Wakeup(Protocol):
 
     async def wait(self, queue: str, timeout: float) -> bool:
         """Return at the latest after ``timeout`` seconds; True when the database has said that there may be work."""
+        ...
+
+    def found(self) -> None:
+        """Note that a claim has found work, so that more may follow soon."""
         ...
 
     def close(self) -> None:
@@ -46,36 +56,77 @@ class Polling:
         await asyncio.sleep(timeout)
         return False
 
+    def found(self) -> None:
+        """Nothing to note."""
+
     def close(self) -> None:
         """Nothing to release."""
 
 
 class DataVersion:
-    """SQLite: PRAGMA data_version changes with each commit of another connection, and costs microseconds."""
+    """SQLite: PRAGMA data_version changes with each commit of another connection.
 
-    def __init__(self, alias: str) -> None:
+    One timer looks for all queues; often while there is work, seldom after a long silence.
+    """
+
+    def __init__(self, alias: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._alias = alias
+        self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._seen: dict[str, int] = {}
+        self._waiters: dict[asyncio.Future[None], str] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._found_at = clock()
 
     def arm(self, queue: str) -> None:
         """Remember the version that the next look will be based on."""
         self._seen[queue] = self._version()
 
     async def wait(self, queue: str, timeout: float) -> bool:
-        """Look at the version until it changes."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        # The change happens in another process, which can set no Event here.
-        while self._version() == self._seen[queue] and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(min(DATA_VERSION_EVERY, left))
+        """Wait until a look finds another version."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = queue
+        if len(self._waiters) == 1:
+            self._look_later()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await waiter
+        finally:
+            del self._waiters[waiter]
         return self._version() != self._seen[queue]
+
+    def found(self) -> None:
+        """Look often again."""
+        self._found_at = self._clock()
+        if self._waiters:
+            self._look_later()
+
+    def pause(self) -> float:
+        """Return the seconds until the next look."""
+        silence = self._clock() - self._found_at
+        return min(LONGEST_LOOK, max(SHORTEST_LOOK, silence / LOOKS_PER_SILENCE))
 
     def close(self) -> None:
         """Close the connection that looks."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _look_later(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self.pause(), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._waiters:
+            return
+        version = self._version()
+        for waiter, queue in self._waiters.items():
+            if version != self._seen[queue] and not waiter.done():
+                waiter.set_result(None)
+        self._look_later()
 
     def _version(self) -> int:
         try:
@@ -103,7 +154,6 @@ class Listener:
         self._unwatch: Callable[[], object] | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._failed = False
-        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vtasks-listen")
 
     def arm(self, queue: str) -> None:
         """Forget earlier notifications, and see to it that further ones arrive."""
@@ -118,6 +168,9 @@ class Listener:
                 return await self._events[queue].wait()
         return False
 
+    def found(self) -> None:
+        """Nothing to note: notifications come when they come."""
+
     def close(self) -> None:
         """Stop listening."""
         if self._connecting is not None:
@@ -127,10 +180,11 @@ class Listener:
         self._events.clear()
 
     async def _connect(self) -> None:
-        opening = self._opener.submit(self._open)
+        opening = _on_thread(self._open)
         try:
             loop = asyncio.get_running_loop()
-            connection = await asyncio.shield(asyncio.wrap_future(opening))
+            async with asyncio.timeout(OPEN_WITHIN):
+                connection = await asyncio.wrap_future(opening)
             loop.add_reader(connection.fileno(), self._receive)
             fileno = connection.fileno()
             self._unwatch = lambda: loop.remove_reader(fileno)
@@ -141,12 +195,15 @@ class Listener:
             opening.add_done_callback(_close_late)
             raise
         except Exception:
+            opening.add_done_callback(_close_late)
             if not self._failed:
                 logger.warning("Cannot LISTEN on database %s; polling instead", self._alias, exc_info=True)
             self._failed = True
             await asyncio.sleep(RECONNECT_EVERY)
         finally:
-            self._connecting = None
+            # After close() another attempt may be under way.
+            if self._connecting is asyncio.current_task():
+                self._connecting = None
 
     def _open(self) -> Any:
         import psycopg
@@ -182,6 +239,24 @@ class Listener:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _on_thread[T](function: Callable[[], T]) -> Future[T]:
+    """Call a function on a thread of its own, which no exit waits for, however long it hangs."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - the border of the thread: whoever awaits gets it
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name="vtasks-listen", daemon=True).start()
+    return future
 
 
 def _close_late(opening: Future[Any]) -> None:
