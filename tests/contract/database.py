@@ -1,8 +1,10 @@
 """What a store in a database promises beside the contract: a push belongs to the caller's transaction."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from typing import ClassVar
 
 import pytest
@@ -12,8 +14,8 @@ from django_vtasks.brokers.base import Depth
 from django_vtasks.brokers.database import DatabaseBroker
 from django_vtasks.db.models import LockRow, NodeRow, TaskRow, TaskState
 from tests.contract.broker import BrokerContract
-from tests.contract.given import ALICE, a_task, in_an_hour, key, mutex, tasks, throttle
-from tests.contract.steps import AT_ONCE, idle_claim, suspect, take, take_one
+from tests.contract.given import ALICE, BOB, ENDINGS, a_task, in_an_hour, key, mutex, tasks, throttle
+from tests.contract.steps import AT_ONCE, SOON, idle_claim, suspect, take, take_one
 from tests.contract.threads import aside, closing, elsewhere
 
 LONG_AGO = 1
@@ -186,3 +188,88 @@ class DatabaseContract(BrokerContract):
 
     def test_every_store_in_a_database_says_that_it_is_transactional(self, broker):
         assert broker.capabilities.transactional
+
+
+class ServerContract(DatabaseContract):
+    """What a database with row locks promises beside: nobody's transaction, however long, holds up the workers."""
+
+    @contextmanager
+    def open_transaction(self, function: Callable[..., object], *args: object) -> Iterator[Future[bool]]:
+        """Keep a transaction open on another thread after a call in it, and commit it at the end; tell of the call."""
+        called, done = threading.Event(), threading.Event()
+
+        def transact() -> None:
+            with self.atomic():
+                function(*args)
+                called.set()
+                done.wait(SOON)
+
+        with ThreadPoolExecutor(2) as pool:
+            transacting = pool.submit(closing, transact)
+            waiting = pool.submit(called.wait, SOON)
+            try:
+                yield waiting
+            finally:
+                done.set()
+            transacting.result(SOON)
+
+    @pytest.mark.parametrize("lock", [mutex(), mutex(ttl=60.0), throttle()], ids=["mutex", "brief mutex", "throttle"])
+    @pytest.mark.parametrize("name", ["ack", "bury"])
+    async def test_a_duplicate_refused_in_an_open_transaction_does_not_hold_up_the_holders_end(
+        self, broker, name, lock
+    ):
+        await broker.apush([a_task(unique=lock)])
+        claim = await take_one(broker)
+        pushed = []
+
+        with self.open_transaction(lambda: pushed.extend(broker.push([a_task(unique=lock)]))) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            assert await asyncio.wait_for(broker.settle(ALICE, [ENDINGS[name](claim)]), AT_ONCE) == [True]
+
+        assert pushed == [False]
+        assert await broker.apush([a_task(unique=lock)]) == [not lock.keep]
+
+    @pytest.mark.parametrize("name", ["ack", "bury"])
+    async def test_a_lapsed_mutex_taken_over_in_an_open_transaction_does_not_hold_up_the_end_of_the_first_task(
+        self, broker, backdoor, name
+    ):
+        await broker.apush([a_task(unique=mutex(ttl=60.0))])
+        claim = await take_one(broker)
+        await aside(backdoor.lapse_lock, key("report"))
+        successor = a_task(unique=mutex())
+
+        with self.open_transaction(broker.push, [successor]) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            assert await asyncio.wait_for(broker.settle(ALICE, [ENDINGS[name](claim)]), AT_ONCE) == [True]
+
+        assert await aside(backdoor.locks) == {key("report"): successor.id}
+
+    async def test_a_lapsed_throttle_taken_over_in_an_open_transaction_does_not_hold_up_a_rescue(
+        self, broker, backdoor
+    ):
+        victim = a_task()
+        await broker.apush([a_task(unique=throttle(), queue="images"), a_task(unique=throttle("other")), victim])
+        await take(broker)
+        for name in ("report", "other"):
+            await aside(backdoor.lapse_lock, key(name))
+        await aside(backdoor.expire_lease, ALICE.node)
+        successor = a_task(unique=throttle(), queue="images")
+
+        with self.open_transaction(broker.push, [successor]) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            reclaimed = await asyncio.wait_for(aside(broker.reclaim_expired, BOB.node, "host lost"), AT_ONCE)
+
+        assert victim.id in reclaimed.returned
+        assert await aside(LockRow.objects.using(self.alias).count) == 1
+        assert await aside(backdoor.locks) == {key("report"): successor.id}
+
+    async def test_a_lapsed_mutex_taken_over_in_an_open_transaction_does_not_hold_up_a_clear(self, broker, backdoor):
+        await broker.apush([a_task(unique=mutex(ttl=60.0)), a_task(unique=mutex("other"))])
+        await aside(backdoor.lapse_lock, key("report"))
+        successor = a_task(unique=mutex(), queue="images")
+
+        with self.open_transaction(broker.push, [successor]) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            assert await asyncio.wait_for(aside(broker.clear, "mail"), AT_ONCE) == 2
+
+        assert await aside(backdoor.locks) == {key("report"): successor.id}

@@ -1,7 +1,7 @@
 """The contract in MariaDB."""
 
-from tests.contract.database import DatabaseContract
+from tests.contract.database import ServerContract
 
 
-class TestMariaDB(DatabaseContract):
+class TestMariaDB(ServerContract):
     alias = "mariadb"

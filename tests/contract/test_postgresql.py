@@ -1,7 +1,7 @@
 """The contract in PostgreSQL."""
 
-from tests.contract.database import DatabaseContract
+from tests.contract.database import ServerContract
 
 
-class TestPostgreSQL(DatabaseContract):
+class TestPostgreSQL(ServerContract):
     alias = "postgres"

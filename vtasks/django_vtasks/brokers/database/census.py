@@ -5,6 +5,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Count, F
 
 from django_vtasks.brokers.base import Depth
+from django_vtasks.brokers.database.dialect import free_locks
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import MICROSECONDS, Now
 from django_vtasks.db.models import TaskState
@@ -56,6 +57,6 @@ class Census:
             if connections[self._tables.using].features.has_select_for_update_skip_locked:
                 rows = rows.select_for_update(skip_locked=True)
             picked = dict(rows.values_list("id", "task_id")[:CHUNK])
-            self._tables.locks(task_id__in=list(picked.values())).delete()
+            free_locks(connections[self._tables.using], list(picked.values()))
             self._tables.tasks(id__in=list(picked)).delete()
         return len(picked)

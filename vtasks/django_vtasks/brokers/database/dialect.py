@@ -146,8 +146,40 @@ def delete_acknowledged(
             return set()
         cursor.execute(f"DELETE FROM vtasks_task WHERE id IN ({marks(len(ours))})", [row_id for row_id, _ in ours])
         if unlock:
-            cursor.execute(
-                f"DELETE FROM vtasks_lock WHERE keep = %s AND task_id IN ({marks(len(ours))})",
-                [False, *ours.values()],
-            )
+            free_mutexes(connection, list(ours.values()))
     return set(ours)
+
+
+def free_mutexes(connection: BaseDatabaseWrapper, task_ids: Sequence[str]) -> None:
+    """Delete the mutexes of tasks inside the caller's transaction."""
+    _free_locks(connection, "keep = %s AND ", [False], task_ids)
+
+
+def free_locks(connection: BaseDatabaseWrapper, task_ids: Sequence[str]) -> None:
+    """Delete all locks of tasks inside the caller's transaction."""
+    _free_locks(connection, "", [], task_ids)
+
+
+def _free_locks(
+    connection: BaseDatabaseWrapper, condition: str, params: Sequence[Any], task_ids: Sequence[str]
+) -> None:
+    """Delete locks; one that a transaction of any length is about to take over, as its time is up, is passed over."""
+    if not task_ids:
+        return
+    where = f"WHERE {condition}task_id IN ({marks(len(task_ids))})"
+    with connection.cursor() as cursor:
+        if not connection.features.has_select_for_update_skip_locked:
+            cursor.execute(f"DELETE FROM vtasks_lock {where}", [*params, *task_ids])
+            return
+        cursor.execute(f"SELECT lock_key, expires IS NOT NULL FROM vtasks_lock {where}", [*params, *task_ids])
+        found = cursor.fetchall()
+        keys = [key for key, lapses in found if not lapses]
+        if lapsing := [key for key, lapses in found if lapses]:
+            cursor.execute(
+                f"SELECT lock_key FROM vtasks_lock {where} AND lock_key IN ({marks(len(lapsing))})"
+                " FOR UPDATE SKIP LOCKED",
+                [*params, *task_ids, *lapsing],
+            )
+            keys += [key for (key,) in cursor.fetchall()]
+        if keys:
+            cursor.execute(f"DELETE FROM vtasks_lock WHERE lock_key IN ({marks(len(keys))})", keys)

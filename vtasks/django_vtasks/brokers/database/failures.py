@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from django.db import connections
 from django.db.models import F
 
 from django_vtasks.brokers.base import FailedTask, TaskFailure
+from django_vtasks.brokers.database.dialect import free_mutexes
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import MICROSECONDS, Now
 from django_vtasks.db.models import CounterRow, FailedRow, TaskRow
@@ -38,7 +40,7 @@ class FailedList:
             [_entry(failure) for failure in failures], batch_size=AT_ONCE
         )
         self._tables.tasks(id__in=[failure.row.id for failure in failures]).delete()
-        self._tables.locks(keep=False, task_id__in=[failure.row.task_id for failure in failures]).delete()
+        free_mutexes(connections[self._tables.using], [failure.row.task_id for failure in failures])
         self._trim()
 
     def newest(self, limit: int) -> list[FailedTask]:

@@ -52,14 +52,20 @@ class Leases:
 
         Their nodes, and locks that have lapsed, are gone afterwards.
         """
-        self._drop_lapsed_locks()
         with self._tables.transaction():
             self._tables.nodes(expires__lt=Now()).exclude(name=own).delete()
             alive = self._tables.nodes().values("name")
             lost = self._tables.tasks(state=TaskState.RUNNING).exclude(node=own).exclude(node__in=alive)
-            return self._rescue.take(lost, Death(cause))
+            reclaimed = self._rescue.take(lost, Death(cause))
+        self._drop_lapsed_locks()
+        return reclaimed
 
     def _drop_lapsed_locks(self) -> None:
-        keys = list(self._tables.locks(expires__lt=Now()).values_list("key", flat=True)[:LOCKS_AT_ONCE])
-        if keys:
-            self._tables.locks(key__in=keys, expires__lt=Now()).delete()
+        """Delete locks whose time is up, but for those that a transaction of any length is about to take over."""
+        lapsed = self._tables.locks(expires__lt=Now())
+        keys = list(lapsed.values_list("key", flat=True)[:LOCKS_AT_ONCE])
+        if not keys:
+            return
+        with self._tables.transaction():
+            free = lapsed.filter(key__in=keys).select_for_update(skip_locked=True)
+            self._tables.locks(key__in=list(free.values_list("key", flat=True))).delete()

@@ -23,6 +23,10 @@ _DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
 
 _INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(6)})"
 
+# Read without locks: a key that is refused must stay without a row lock, because the caller's transaction may last, and
+# the holder's end would wait for it.
+_HELD = f"SELECT lock_key FROM vtasks_lock WHERE (expires IS NULL OR expires > {_NOW}) AND lock_key IN "
+
 # Assignments run from left to right: `expires`, which the conditions read, comes last.
 _LOCK = f"""
 INSERT INTO vtasks_lock (lock_key, task_id, keep, expires) VALUES (%s, %s, %s, %s)
@@ -68,7 +72,7 @@ class MySQL:
         with write_transaction(connection), connection.cursor() as cursor:
             refused: set[str] = set()
             if wanted:
-                refused = {task_id for _, task_id, *_ in wanted} - _locked(cursor, wanted)
+                refused = {task_id for _, task_id, *_ in wanted} - _locked(cursor, _free(cursor, wanted))
             accepted = [row for row in rows if row.task_id not in refused]
             cursor.executemany(_INSERT, [row.values() for row in accepted])
         return {row.task_id for row in accepted}
@@ -113,8 +117,17 @@ class MySQL:
         return bool(error.args) and error.args[0] in {_DEADLOCK, _LOCK_TIMEOUT}
 
 
+def _free(cursor: Any, wanted: Sequence[Lock]) -> list[Lock]:
+    """Return the locks that nobody seems to hold."""
+    cursor.execute(f"{_HELD} ({marks(len(wanted))})", [key for key, *_ in wanted])
+    held = {key for (key,) in cursor.fetchall()}
+    return [lock for lock in wanted if lock[0] not in held]
+
+
 def _locked(cursor: Any, wanted: Sequence[Lock]) -> set[str]:
     """Take the locks that are free; return the ids of the tasks that hold one of the keys now."""
+    if not wanted:
+        return set()
     cursor.execute(f"SELECT {_NOW}")
     (now,) = cursor.fetchone()
     # Plain placeholders only: with an expression among them the driver sends row after row.

@@ -19,23 +19,27 @@ NOTIFY_EVERY = 0.005
 
 _NOW = NOW["postgresql"]
 
-# Binary arrays cross the wire once, whatever their length, and keep the order of the envelopes.
+# Binary arrays cross the wire once, whatever their length, and keep the order of the envelopes. A key that is refused
+# must stay without a row lock: the caller's transaction may last, and the holder's end would wait for it.
 _PUSH = f"""
 WITH new AS MATERIALIZED (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::smallint[], %s::smallint[], %s::bigint[], %s::bytea[],
                          %s::text[], %s::boolean[], %s::bigint[])
         WITH ORDINALITY AS n(task_id, queue, state, task_rank, due, payload, lock_key, keep, ttl, position)
+), lapsed AS (
+    UPDATE vtasks_lock AS held SET task_id = new.task_id, keep = new.keep, expires = {_NOW} + new.ttl
+    FROM new WHERE held.lock_key = new.lock_key AND held.lock_key = ANY(%s) AND held.expires <= {_NOW}
+    RETURNING held.lock_key, held.task_id
 ), locked AS (
-    INSERT INTO vtasks_lock AS held (lock_key, task_id, keep, expires)
-    SELECT lock_key, task_id, keep, {_NOW} + ttl FROM new WHERE lock_key IS NOT NULL ORDER BY lock_key
-    ON CONFLICT (lock_key) DO UPDATE
-        SET task_id = excluded.task_id, keep = excluded.keep, expires = excluded.expires
-        WHERE held.expires <= {_NOW}
+    INSERT INTO vtasks_lock (lock_key, task_id, keep, expires)
+    SELECT lock_key, task_id, keep, {_NOW} + ttl FROM new
+    WHERE lock_key IS NOT NULL AND lock_key NOT IN (SELECT lock_key FROM lapsed) ORDER BY lock_key
+    ON CONFLICT (lock_key) DO NOTHING
     RETURNING task_id
 )
 INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, payload)
 SELECT task_id, queue, state, task_rank, due, payload FROM new
-WHERE lock_key IS NULL OR task_id IN (SELECT task_id FROM locked)
+WHERE lock_key IS NULL OR task_id IN (SELECT task_id FROM locked UNION ALL SELECT task_id FROM lapsed)
 ORDER BY position
 RETURNING task_id
 """
@@ -88,13 +92,20 @@ WHERE task.id = settled.id AND task.fence = settled.fence AND (task.owner = %s) 
 RETURNING task.id, task.fence
 """
 
+# A mutex with a time to live may be about to be taken over, by a transaction that nobody shall wait for.
 _ACKNOWLEDGE_AND_UNLOCK = """
 WITH gone AS (
     DELETE FROM vtasks_task AS task USING unnest(%s::bigint[], %s::int[]) AS settled(id, fence)
     WHERE task.id = settled.id AND task.fence = settled.fence AND (task.owner = %s) IS TRUE AND task.state = 1
     RETURNING task.id, task.fence, task.task_id
 ), freed AS (
-    DELETE FROM vtasks_lock AS held USING gone WHERE held.task_id = gone.task_id AND NOT held.keep
+    DELETE FROM vtasks_lock AS held USING gone
+    WHERE held.task_id = gone.task_id AND NOT held.keep AND held.expires IS NULL
+), lapsing AS MATERIALIZED (
+    SELECT held.lock_key FROM vtasks_lock AS held, gone
+    WHERE held.task_id = gone.task_id AND NOT held.keep AND held.expires IS NOT NULL FOR UPDATE OF held SKIP LOCKED
+), freed_early AS (
+    DELETE FROM vtasks_lock AS held USING lapsing WHERE held.lock_key = lapsing.lock_key
 )
 SELECT id, fence FROM gone
 """
@@ -137,7 +148,8 @@ class PostgreSQL:
             return {row.task_id for row in rows}
         locks = [(None, None, None) if row.unique is None else (row.lock()[0], *row.lock()[2:]) for row in rows]
         columns += [list(column) for column in zip(*locks, strict=True)]
-        return {task_id for (task_id,) in self._execute(connection, _PUSH, columns).fetchall()}
+        keys = [key for key, *_ in locks if key is not None]
+        return {task_id for (task_id,) in self._execute(connection, _PUSH, [*columns, keys]).fetchall()}
 
     def announce(self, connection: BaseDatabaseWrapper, queues: Iterable[str]) -> None:
         """NOTIFY after the commit: inside the caller's transaction it would serialise all commits."""
