@@ -28,6 +28,7 @@ class Watched:
         self.frames = []
         self._heard = asyncio.Event()
         self.child = make_child(spec, 7, self._listen)
+        self.child.exited.add_done_callback(lambda _: self._heard.set())
         self.late = 0
 
     def _listen(self, child, frame):
@@ -38,10 +39,14 @@ class Watched:
 
     async def hears(self, probe, times=1):
         """Wait until so many frames are such; return them."""
-        async with asyncio.timeout(PATIENCE):
-            while len(such := [frame for frame in self.frames if probe(frame)]) < times:
-                self._heard.clear()
-                await self._heard.wait()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while len(such := [frame for frame in self.frames if probe(frame)]) < times:
+                    assert not self.child.exited.done(), f"It ended: {self.child.exited.result()}"
+                    self._heard.clear()
+                    await self._heard.wait()
+        except TimeoutError:
+            raise AssertionError(f"Only heard {self.frames}, of process {self.child.pid}") from None
         return such
 
     async def becomes_ready(self):
