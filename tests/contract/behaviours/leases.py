@@ -175,3 +175,33 @@ class Leases:
         await aside(broker.leave, "nowhere")
 
         assert set(await aside(broker.nodes)) == {BOB.node}
+
+    async def test_a_lease_that_ran_out_is_kept_by_a_node_that_is_not_among_those_named(self, broker, backdoor):
+        sent = tasks(2)
+        await broker.apush(sent)
+        claim = await take_one(broker)
+        await take_one(broker, owner=BOB)
+        for owner in (ALICE, BOB):
+            await aside(backdoor.expire_lease, owner.node)
+
+        assert await aside(broker.reclaim_expired, "east", "host lost", set()) == Reclaimed([], [])
+        assert await aside(broker.reclaim_expired, "east", "host lost", {BOB.node}) == Reclaimed([sent[1].id], [])
+
+        assert await broker.settle(ALICE, [Ack(claim)]) == [True]
+        assert await aside(broker.renew, ALICE.node, A_LEASE) is True
+        assert await aside(broker.renew, BOB.node, A_LEASE) is False
+
+    async def test_a_node_that_is_named_and_has_renewed_meanwhile_keeps_what_it_holds(self, broker):
+        await broker.apush(tasks(1))
+        claim = await take_one(broker)
+
+        assert await aside(broker.reclaim_expired, BOB.node, "host lost", {ALICE.node}) == Reclaimed([], [])
+        assert await broker.settle(ALICE, [Ack(claim)]) == [True]
+
+    async def test_a_node_without_a_lease_row_loses_its_tasks_whoever_is_named(self, broker, backdoor):
+        sent = a_task()
+        await broker.apush([sent])
+        await take_one(broker)
+        await aside(backdoor.drop_lease, ALICE.node)
+
+        assert await aside(broker.reclaim_expired, BOB.node, "host lost", set()) == Reclaimed([sent.id], [])

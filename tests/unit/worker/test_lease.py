@@ -19,6 +19,7 @@ class Store:
     def __init__(self):
         self.renewed = [False]
         self.reclaimed = [Reclaimed([], [])]
+        self.leases = {NODE: 1.0}
         self.trouble = {}
         self.calls = []
         self.gate = threading.Event()
@@ -28,8 +29,11 @@ class Store:
     def renew(self, node, ttl):
         return self._answer("renew", node, ttl, answers=self.renewed, usual=True)
 
-    def reclaim_expired(self, own, cause):
-        return self._answer("reclaim_expired", own, cause, answers=self.reclaimed, usual=Reclaimed([], []))
+    def nodes(self):
+        return self.leases
+
+    def reclaim_expired(self, own, cause, among):
+        return self._answer("reclaim_expired", own, cause, among, answers=self.reclaimed, usual=Reclaimed([], []))
 
     def leave(self, node):
         return self._answer("leave", node, answers=[], usual=None)
@@ -84,7 +88,7 @@ def test_it_takes_the_lease_at_once_and_says_so_once(store, keep):
     store.wait_for("renew", 4)
 
     assert taken == [1]
-    assert store.calls[0] == ("renew", NODE, 0.03)
+    assert store.calls[0] == ("renew", NODE, 0.015)
 
 
 def test_each_renewal_looks_for_nodes_that_vanished(store, keep):
@@ -92,16 +96,54 @@ def test_each_renewal_looks_for_nodes_that_vanished(store, keep):
     store.wait_for("reclaim_expired", 3)
 
     assert [call[0] for call in store.calls[:4]] == ["renew", "reclaim_expired", "renew", "reclaim_expired"]
-    assert store.calls[1] == ("reclaim_expired", NODE, "The worker's lease ran out")
+    assert store.calls[1] == ("reclaim_expired", NODE, "The worker's lease ran out", set())
 
 
-def test_it_renews_three_times_in_the_time_that_the_lease_lasts(store, keep):
-    keep(ttl=0.6)
+def test_it_renews_three_times_in_the_time_that_a_renewal_buys(store, keep):
+    keep(ttl=1.2)
     store.wait_for("renew", 1)
     began = time.monotonic()
     store.wait_for("renew", 4)
 
     assert 0.5 <= time.monotonic() - began < 0.6 + 0.6
+    assert store.calls[0] == ("renew", NODE, 0.6)
+
+
+def test_a_node_that_has_lapsed_is_given_a_third_of_the_time_to_come_back(store, keep):
+    store.leases["dead"] = 0.0
+    keep(ttl=1.2)
+    store.wait_for("reclaim_expired", 1)
+    began = time.monotonic()
+    store.wait_for("reclaim_expired", 3)
+    elapsed = time.monotonic() - began
+    among = [call[3] for call in store.calls if call[0] == "reclaim_expired"]
+
+    assert among[:3] == [set(), set(), {"dead"}]
+    assert elapsed >= 0.35
+
+
+def test_its_own_lease_that_has_lapsed_is_nobodys_business(store, keep):
+    store.leases[NODE] = -1.0
+    keep()
+    store.wait_for("reclaim_expired", 5)
+
+    assert {frozenset(call[3]) for call in store.calls if call[0] == "reclaim_expired"} == {frozenset()}
+
+
+def test_after_an_outage_everybody_has_time_to_renew_before_anybody_takes_over(store, keep):
+    """The first to reach the store again finds all leases run out, those of live workers too."""
+    keep(ttl=1.2)
+    store.wait_for("reclaim_expired", 1)
+    store.leases["alive"] = 0.0
+    store.trouble["renew"] = OSError("closed")
+    store.wait_for("renew", 3)
+    looks = store.count("reclaim_expired")
+    store.trouble.clear()
+    store.wait_for("reclaim_expired", looks + 2)
+    store.leases["alive"] = 1.0
+    store.wait_for("reclaim_expired", looks + 5)
+
+    assert {frozenset(call[3]) for call in store.calls if call[0] == "reclaim_expired"} == {frozenset()}
 
 
 def test_stopping_ends_the_lease_and_is_not_held_up_by_the_pause(store, keep):

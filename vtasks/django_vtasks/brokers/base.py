@@ -247,10 +247,11 @@ class Coordinator(Protocol):
         """Take back what a dead owner held: unharmed what was not running, the rest as verdict() says."""
         ...
 
-    def reclaim_expired(self, own: str, cause: str) -> Reclaimed:
+    def reclaim_expired(self, own: str, cause: str, among: Collection[str] | None = None) -> Reclaimed:
         """Do what reclaim() does for every owner whose node has no lease any more; drop locks that have lapsed.
 
-        Leave the node ``own``, whose call this is, as it is: it lives, however late it comes.
+        A node keeps a lease that has run out unless it is ``among`` those named, if any are. Leave the node ``own``,
+        whose call this is, as it is: it lives, however late it comes.
         """
         ...
 

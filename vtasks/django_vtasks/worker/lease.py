@@ -2,20 +2,29 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from django.db import connections
 
 from django_vtasks.brokers.base import Coordinator
+from django_vtasks.worker.lapses import Lapses
 from django_vtasks.worker.outage import Outage
 
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 2.0
+LASTS, EVERY, GRACE = 1 / 2, 1 / 6, 1 / 3
+"""Parts of the ``ttl``: what a renewal buys, the time between two, and the time that a node has which is seen lapsed.
+
+In all they are one: so long it takes at most until somebody takes over.
+"""
+LONGEST_PAUSE = 1 / 15
+"""The part of the ``ttl`` after which a failed renewal is tried again: with the call's deadline, within the grace."""
 
 
 class LeaseKeeper:
-    """Renew the lease of a node at a third of its ``ttl`` seconds, and take over from nodes that vanished.
+    """Renew the lease of a node, and take over from nodes that vanished within ``ttl`` seconds.
 
     ``taken`` is called on the thread when the node has its lease for the first time.
     """
@@ -28,6 +37,7 @@ class LeaseKeeper:
         self._taken = taken
         self._has_lease = False
         self._outage = Outage("renew the lease")
+        self._lapses = Lapses(GRACE * ttl)
         self._thread = threading.Thread(target=self._keep, name="vtasks-lease", daemon=True)
 
     def start(self) -> None:
@@ -44,24 +54,30 @@ class LeaseKeeper:
         while not self._stop.wait(delay):
             try:
                 self._renew()
-                delay = self._ttl / 3
+                delay = EVERY * self._ttl
             except Exception as error:  # noqa: BLE001 - whatever the store raises, the lease must be kept
                 connections.close_all()
-                delay = min(self._outage.failed(error), self._ttl / 3)
+                self._lapses.forget()
+                delay = min(self._outage.failed(error), LONGEST_PAUSE * self._ttl)
         try:
             self._coordinator.leave(self._node)
         except Exception as error:  # noqa: BLE001 - the lease then runs out by itself
             logger.warning("Could not end the lease of node %s: %s", self._node, error)
         connections.close_all()
 
+    def _vanished(self, now: float) -> set[str]:
+        lapsed = {node for node, left in self._coordinator.nodes().items() if left <= 0 and node != self._node}
+        return self._lapses.vanished(lapsed, now)
+
     def _renew(self) -> None:
-        renewed = self._coordinator.renew(self._node, self._ttl)
+        began = time.monotonic()
+        renewed = self._coordinator.renew(self._node, LASTS * self._ttl)
         if not self._has_lease:
             self._has_lease = True
             self._taken()
         elif not renewed:
             logger.error("The lease of node %s had run out; its tasks were given to others", self._node)
-        reclaimed = self._coordinator.reclaim_expired(self._node, "The worker's lease ran out")
+        reclaimed = self._coordinator.reclaim_expired(self._node, "The worker's lease ran out", self._vanished(began))
         if reclaimed.returned or reclaimed.buried:
             logger.warning(
                 "Took back %d tasks of vanished workers; %d of them failed for good",

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 PUSH_CHUNK = 5000
 """Rows of one INSERT: large enough for speed, small enough for memory and packet limits."""
 LEASE_DEADLINE = 4.0
-"""Seconds for a call about leases, or a third of the lease if that is less: time for another try before it ends."""
+"""Seconds for a call about leases, or half of what it buys if that is less: time for another try before it ends."""
 ATTEMPTS = 5
 """How often a transaction is tried that deadlocks with another."""
 
@@ -229,7 +229,7 @@ class DatabaseBroker:
 
     def renew(self, node: str, ttl: float) -> bool:
         """Extend a node's lease by ``ttl`` seconds from now."""
-        self._lease_gateway.deadline = min(self._lease_gateway.deadline, ttl / 3)
+        self._lease_gateway.deadline = min(self._lease_gateway.deadline, ttl / 2)
         return self._apart(lambda _: self._leases.renew(node, ttl))
 
     def leave(self, node: str) -> None:
@@ -240,9 +240,9 @@ class DatabaseBroker:
         """Take back what a dead owner held."""
         return self._apart(lambda _: self._leases.reclaim(owner, death))
 
-    def reclaim_expired(self, own: str, cause: str) -> Reclaimed:
+    def reclaim_expired(self, own: str, cause: str, among: Collection[str] | None = None) -> Reclaimed:
         """Take back what the owners of lapsed leases held."""
-        return self._apart(lambda _: self._leases.reclaim_expired(own, cause))
+        return self._apart(lambda _: self._leases.reclaim_expired(own, cause, among))
 
     def suspects(self) -> dict[str, int]:
         """Count the suspects of each queue that has any."""
@@ -250,7 +250,7 @@ class DatabaseBroker:
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""
-        return self._leases.nodes()
+        return self._apart(lambda _: self._leases.nodes())
 
 
 def _first_of_each_key(rows: Sequence[NewRow]) -> list[NewRow]:

@@ -1,5 +1,7 @@
 """Who is alive by the database's clock, and what becomes of the tasks of those who are not."""
 
+from collections.abc import Collection
+
 from django.db.models import F
 
 from django_vtasks.brokers.base import Death, Owner, Reclaimed
@@ -47,13 +49,14 @@ class Leases:
         with self._tables.transaction():
             return self._rescue.take(self._tables.tasks(state=TaskState.RUNNING, owner=str(owner)), death)
 
-    def reclaim_expired(self, own: str, cause: str) -> Reclaimed:
-        """Take back what owners without a lease held, but for the node ``own``.
+    def reclaim_expired(self, own: str, cause: str, among: Collection[str] | None) -> Reclaimed:
+        """Take back what owners without a lease held, but for the node ``own``; see Coordinator.
 
         Their nodes, and locks that have lapsed, are gone afterwards.
         """
         with self._tables.transaction():
-            self._tables.nodes(expires__lt=Now()).exclude(name=own).delete()
+            lapsed = self._tables.nodes(expires__lt=Now()).exclude(name=own)
+            (lapsed if among is None else lapsed.filter(name__in=among)).delete()
             alive = self._tables.nodes().values("name")
             lost = self._tables.tasks(state=TaskState.RUNNING).exclude(node=own).exclude(node__in=alive)
             reclaimed = self._rescue.take(lost, Death(cause))

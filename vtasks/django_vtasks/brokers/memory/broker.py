@@ -153,12 +153,15 @@ class MemoryBroker:
         with self._mutex:
             return self._rescue(owner, death)
 
-    def reclaim_expired(self, own: str, cause: str) -> Reclaimed:
+    def reclaim_expired(self, own: str, cause: str, among: Collection[str] | None = None) -> Reclaimed:
         """Do what reclaim() does for every owner whose node has no lease any more, but for the node ``own``."""
         with self._mutex:
             now = self._clock()
             self._locks.drop_lapsed(now)
-            self._nodes = {node: expires for node, expires in self._nodes.items() if node == own or expires > now}
+            at_risk = set(self._nodes if among is None else among) - {own}
+            self._nodes = {
+                node: expires for node, expires in self._nodes.items() if node not in at_risk or expires > now
+            }
             alive = {own, *self._nodes}
             lost = [owner for owner in self._running.owners() if owner.node not in alive]
             rescued = [self._rescue(owner, Death(cause)) for owner in lost]
