@@ -6,9 +6,10 @@ import statistics
 import sys
 from importlib.metadata import version
 
-from load_tests import stage
-from load_tests.scenarios import SCENARIOS, Figures
+from load_tests import scenarios, stage, tree
+from load_tests.scenarios import Figures
 
+SCENARIOS = scenarios.SCENARIOS | tree.SCENARIOS
 SMALL = 100
 
 

@@ -3,10 +3,12 @@
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig
+from setproctitle import getproctitle
 
 from django_vtasks.signals import worker_started, worker_stopped
 
@@ -18,10 +20,23 @@ class LoadTestsConfig(AppConfig):
 
     def ready(self) -> None:
         """Listen to the worker."""
+        if path := os.environ.get("LOAD_TEST_STAMPS"):
+            worker_started.connect(partial(_stamp_ready, path), weak=False)
         if path := os.environ.get("LOAD_TEST_REPORT"):
             report = _Report(Path(path))
             worker_started.connect(report.begin, weak=False)
             worker_stopped.connect(report.end, weak=False)
+
+
+def stamp(path: str, what: str) -> None:
+    """Note the time of something that happened, in one write that no other process comes between."""
+    with Path(path).open("a", buffering=1) as file:
+        file.write(json.dumps([what, time.time()]) + "\n")
+
+
+def _stamp_ready(path: str, **kwargs: Any) -> None:
+    if "suspects" not in getproctitle():  # those come and go
+        stamp(path, "ready")
 
 
 class _Report:

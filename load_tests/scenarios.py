@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import batched
+from pathlib import Path
 from typing import Any
 
 from load_tests.stage import Worker
@@ -35,9 +36,9 @@ def drain_sleep(count: int) -> Figures:
 
 def enqueue_bulk(count: int) -> Figures:
     """Enqueue in bulks of 1,000."""
-    with _empty_queue():
+    with empty_queue():
         began = time.perf_counter()
-        _enqueue("noop", count)
+        enqueue("noop", count)
         return {"tasks/s": count / (time.perf_counter() - began)}
 
 
@@ -46,7 +47,7 @@ def enqueue_one(count: int) -> Figures:
     from load_tests.tasks import noop
 
     count //= 20
-    with _empty_queue():
+    with empty_queue():
         began = time.perf_counter()
         for number in range(count):
             noop.enqueue(number)
@@ -57,7 +58,7 @@ def latency(count: int) -> Figures:
     """Enqueue 100 tasks a second for 10 s; measure from the enqueue to the task's first line."""
     from load_tests.tasks import stamp
 
-    with _empty_queue():
+    with empty_queue():
         worker = Worker(f"--concurrency={CONCURRENCY}")
         worker.wait_until_started()
         for tick in _every(0.01, STEADY_TASKS):
@@ -76,9 +77,9 @@ def latency(count: int) -> Figures:
 def claim_cost(count: int) -> Figures:
     """Claim and settle 100 tasks over and over, with 1,000 tasks waiting and with a million."""
     figures: Figures = {}
-    with _empty_queue():
+    with empty_queue():
         for size, missing in (("1k", 1000), ("1M", 1_000_000 - 1000)):
-            _enqueue("noop", missing)
+            enqueue("noop", missing)
             _tidy_up()
             figures[f"ms with {size}"] = asyncio.run(_median_claim())
     figures["ratio"] = figures["ms with 1M"] / figures["ms with 1k"]
@@ -92,11 +93,11 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def _drain(name: str, count: int) -> Figures:
-    with _empty_queue():
-        _enqueue(name, count)
+    with empty_queue():
+        enqueue(name, count)
         report = Worker("--burst", f"--concurrency={CONCURRENCY}").finish(DRAIN_TIMEOUT)
-        if left := _left():
-            raise RuntimeError(f"{left} of {count} tasks were not run.")
+        if waiting := left():
+            raise RuntimeError(f"{waiting} of {count} tasks were not run.")
     return {"tasks/s": count / report.seconds, "CPU ms/task": 1000 * report.cpu_seconds / count}
 
 
@@ -115,12 +116,13 @@ async def _median_claim(rounds: int = 60) -> float:
     return statistics.median(milliseconds)
 
 
-def _enqueue(name: str, count: int) -> None:
+def enqueue(name: str, count: int, directory: Path | None = None) -> None:
+    """Enqueue calls of a task with numbers, or with files of a directory named by them."""
     from load_tests import tasks
 
     task = getattr(tasks, name)
     for numbers in batched(range(count), 1000):
-        _backend().enqueue_many((task, (number,), {}) for number in numbers)
+        backend().enqueue_many((task, (str(directory / f"{n}") if directory else n,), {}) for n in numbers)
 
 
 def _every(seconds: float, times: int) -> Iterator[float]:
@@ -132,7 +134,8 @@ def _every(seconds: float, times: int) -> Iterator[float]:
 
 
 @contextmanager
-def _empty_queue() -> Iterator[None]:
+def empty_queue() -> Iterator[None]:
+    """Empty the tables first."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -156,23 +159,25 @@ def _tidy_up() -> None:
 
 def _wait_until_done() -> None:
     deadline = time.monotonic() + DRAIN_TIMEOUT
-    while _left():
+    while left():
         if time.monotonic() > deadline:
             raise RuntimeError("The tasks did not end in time.")
         time.sleep(0.05)
 
 
-def _left() -> int:
+def left() -> int:
+    """Return how many tasks have not ended well."""
     broker = _broker()
     depth = broker.depth("default")
     return int(depth.waiting + depth.delayed + depth.running + broker.failed_count())
 
 
 def _broker() -> Any:
-    return _backend().broker
+    return backend().broker
 
 
-def _backend() -> Any:
+def backend() -> Any:
+    """Return the backend under test."""
     from django.tasks import task_backends
 
     return task_backends["default"]

@@ -72,31 +72,33 @@ def set_up(database: dict[str, Any]) -> None:
 class Worker:
     """A ``runworker`` process of its own."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, own_session: bool = False) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="vtasks-load-")
         self._report = Path(self._directory.name) / "report.json"
-        self._process = subprocess.Popen(
+        self.began_at = time.time()
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "django", "runworker", "--verbosity=0", *options],
             env=os.environ | {"LOAD_TEST_REPORT": str(self._report)},
             stdout=subprocess.DEVNULL,
+            start_new_session=own_session,
         )
 
     def wait_until_started(self) -> None:
         """Return when the worker takes tasks."""
         deadline = time.monotonic() + READY_TIMEOUT
         while not self._report.with_suffix(".started").exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("The worker did not start.")
             time.sleep(0.01)
 
     def finish(self, timeout: float) -> WorkerReport:
         """Wait for the worker to end by itself."""
-        self._process.wait(timeout)
+        self.process.wait(timeout)
         report = WorkerReport(**json.loads(self._report.read_text()))
         self._directory.cleanup()
         return report
 
     def stop(self) -> WorkerReport:
         """End the worker."""
-        self._process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGTERM)
         return self.finish(STOP_TIMEOUT)

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 type LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
+PRELOAD_LAST = "vtasks_supervisor.preload_now"
+"""Not imported here: it acts when it is imported."""
 LAUNCH_TIMEOUT = 60.0
 """Seconds that the fork server may take for its imports and the first fork."""
 
@@ -102,7 +104,8 @@ class Launcher:
         known = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]  # noqa: SLF001 - has no getter
         if preload.__name__ not in known:
             # Without __main__, which would run the project's manage.py in the fork server.
-            forkserver.set_forkserver_preload([preload.__name__, *(name for name in known if name != "__main__")])
+            others = [name for name in known if name != "__main__"]
+            forkserver.set_forkserver_preload([preload.__name__, *others, PRELOAD_LAST])
         orders = preload.Orders(modules=list(self._modules), pythonpath=os.environ.get("PYTHONPATH"))
         # Some versions of Python forget sys.path when they preload, and say nothing.
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)

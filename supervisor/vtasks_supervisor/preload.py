@@ -1,5 +1,7 @@
-"""What the fork server imports before it forks: it blocks signals, imports what children share, and freezes it."""
+"""What a fork server does before it forks: it blocks signals, imports what children share, and freezes it."""
 
+import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -25,6 +27,11 @@ problem = ""
 """Why nothing should be forked from here."""
 
 
+M_ARENA_MAX = -8
+"""A parameter of glibc's mallopt()."""
+ARENAS = 2
+
+
 class Orders(TypedDict):
     """What a fork server is told."""
 
@@ -33,10 +40,14 @@ class Orders(TypedDict):
 
 
 def _begin() -> None:
-    orders = os.environ.pop(VARIABLE, None)
-    if orders is not None:
+    if VARIABLE in os.environ:
         signal.pthread_sigmask(signal.SIG_BLOCK, GUARDED)
-        _obey(json.loads(orders))
+
+
+def finish() -> None:
+    """Obey the orders, if this process has any: once this package is imported, which children share too."""
+    if VARIABLE in os.environ:
+        _obey(json.loads(os.environ.pop(VARIABLE)))
 
 
 def _obey(orders: Orders) -> None:
@@ -53,9 +64,16 @@ def _obey(orders: Orders) -> None:
             problem = f"{module} cannot be imported: {type(error).__name__}: {error}"
             break
     problem = problem or _danger()
+    _share_an_arena()
     gc.collect()
     gc.freeze()
     loaded = True
+
+
+def _share_an_arena() -> None:
+    """Let the children's threads allocate from few arenas: one for each thread is memory that none shares."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def _danger() -> str:

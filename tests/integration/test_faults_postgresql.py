@@ -15,7 +15,7 @@ from django_vtasks.db.models import TaskState
 from tests import databases, servers
 from tests.integration.outages import Line, OwnPostgreSQL, backends, kill_backend
 from tests.integration.probes import eventually
-from tests.integration.workers import DEADLINE, IMPATIENT_RUNWORKER
+from tests.integration.workers import DEADLINE, IMPATIENT
 from tests.workapp import tasks
 
 COUNT = 300
@@ -79,7 +79,7 @@ def test_a_restart_of_the_server_loses_nothing(own, own_server):
 
 def test_a_frozen_server_costs_a_deadline_and_nothing_else(own, own_server):
     enqueue_some(own)
-    worker = own.worker("--concurrency", "8", command=IMPATIENT_RUNWORKER, VTASKS_LEASE="30")
+    worker = own.worker("--concurrency", "8", VTASKS_LEASE="30", **IMPATIENT)
     eventually(lambda: own.ledger.counts().total() > 50, "some have run")
     own_server.freeze()
     frozen = time.monotonic()
@@ -95,7 +95,7 @@ def test_a_frozen_server_costs_a_deadline_and_nothing_else(own, own_server):
 
 def test_a_server_frozen_beyond_the_lease_runs_a_task_twice_at_most(own, own_server):
     enqueue_some(own)
-    worker = own.worker("--concurrency", "8", command=IMPATIENT_RUNWORKER, VTASKS_LEASE="2")
+    worker = own.worker("--concurrency", "8", VTASKS_LEASE="2", **IMPATIENT)
     eventually(lambda: own.ledger.counts().total() > 50, "some have run")
     own_server.freeze()
     frozen = time.monotonic()
@@ -119,9 +119,7 @@ class TestDeadLine:
     """The server is well, but not a byte comes through on the connections that were open."""
 
     def worker(self, stage, line, *options, **environment):
-        worker = stage.worker(
-            *options, command=IMPATIENT_RUNWORKER, TEST_POSTGRES_HOST=str(line.directory), **environment
-        )
+        worker = stage.worker(*options, TEST_POSTGRES_HOST=str(line.directory), **IMPATIENT, **environment)
         tasks.note.enqueue("warm-up")
         stage.until_empty()
         return worker

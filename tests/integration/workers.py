@@ -2,32 +2,24 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from tests.integration.probes import PATIENCE, eventually
+from tests.workapp.apps import DEADLINE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 RUNWORKER = ("-m", "django", "runworker")
 
 DEADLINE = 1.5
-# A worker whose patience with the database is short, as a test must have it that waits for its end.
-IMPATIENT = f"""
-import sys
-
-import django
-from django.core.management import execute_from_command_line
-
-django.setup()
-from django_vtasks.brokers.database import DatabaseBroker
-
-DatabaseBroker.__init__.__kwdefaults__["deadline"] = {DEADLINE}
-execute_from_command_line(["django", "runworker", *sys.argv[1:]])
-"""
-IMPATIENT_RUNWORKER = ("-c", IMPATIENT)
+IMPATIENT = {DEADLINE_VARIABLE: str(DEADLINE)}
+"""The environment of a worker whose patience with the database is short."""
 
 
 class WorkerProcess:
@@ -79,10 +71,34 @@ class WorkerProcess:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """Let the worker vanish with all that it might have started."""
-        if self.is_running:
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """Let the worker vanish with all its processes, as when its host does."""
+        self._signal_all(signal.SIGSTOP)  # none shall notice the end of another
+        self._signal_all(signal.SIGKILL)
         self.process.wait(PATIENCE)
+        eventually(lambda: not self.processes(), "all processes of the worker are gone")
+
+    def freeze(self) -> None:
+        """Stop all its processes."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes of the worker, whatever has become of its supervisor: they share a session."""
+        return [process for process in psutil.process_iter() if _session(process.pid) == self.process.pid]
+
+    def actors(self) -> dict[str, int]:
+        """Return the process ids of the actors by the names in their titles."""
+        titles = {process.pid: " ".join(_command_line(process)) for process in self.processes()}
+        found = {pid: _ACTOR.match(title) for pid, title in titles.items()}
+        return {match[1]: pid for pid, match in found.items() if match and match[1] != "supervisor"}
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def exit_code(self, within: float = PATIENCE) -> int:
         """Return the exit code of a worker that ends within so many seconds."""
@@ -94,3 +110,27 @@ class WorkerProcess:
     def log_lines(self, *texts: str) -> list[str]:
         """Return the lines of the log that contain all of these texts."""
         return [line for line in self.log.splitlines() if all(text in line for text in texts)]
+
+
+_ACTOR = re.compile(r"vtasks: (.+?)\s*$")
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return None if _is_dead(pid) else os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []

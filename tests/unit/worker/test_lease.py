@@ -67,8 +67,8 @@ def keep(store, monkeypatch):
     monkeypatch.setattr(outage, "FIRST_DELAY", 0.001)
     made = []
 
-    def keep(ttl=0.03, taken=lambda: None):
-        keeper = LeaseKeeper(store, NODE, ttl, taken)
+    def keep(ttl=0.03, renewed=lambda: None, looked=lambda: None):
+        keeper = LeaseKeeper(store, NODE, ttl, renewed, looked)
         made.append(keeper)
         keeper.start()
         return keeper
@@ -82,12 +82,15 @@ def keep(store, monkeypatch):
         assert not keeper._thread.is_alive()
 
 
-def test_it_takes_the_lease_at_once_and_says_so_once(store, keep):
-    taken = []
-    keep(taken=lambda: taken.append(store.count("renew")))
+def test_it_takes_the_lease_at_once_and_tells_of_each_renewal_before_it_looks_for_others(store, keep):
+    told = []
+    keep(
+        renewed=lambda: told.append(("renewed", store.count("renew"), store.count("reclaim_expired"))),
+        looked=lambda: told.append(("looked", store.count("renew"), store.count("reclaim_expired"))),
+    )
     store.wait_for("renew", 4)
 
-    assert taken == [1]
+    assert told[:4] == [("renewed", 1, 0), ("looked", 1, 1), ("renewed", 2, 1), ("looked", 2, 2)]
     assert store.calls[0] == ("renew", NODE, 0.015)
 
 
@@ -160,14 +163,14 @@ def test_stopping_ends_the_lease_and_is_not_held_up_by_the_pause(store, keep):
 
 def test_trouble_is_logged_and_tried_again_within_a_third_of_the_lease(store, keep, caplog):
     store.trouble["renew"] = OSError("closed")
-    taken = []
-    keep(taken=lambda: taken.append(1))
+    renewed = []
+    keep(renewed=lambda: renewed.append(1))
     store.wait_for("renew", 4)
-    assert taken == []
+    assert renewed == []
     del store.trouble["renew"]
     store.wait_for("reclaim_expired")
 
-    assert taken == [1]
+    assert renewed
     messages = [record.getMessage() for record in caplog.records]
     assert messages[0] == "Cannot renew the lease; trying again until it works"
     assert messages[1] == "Still cannot renew the lease (2 failures): closed"
@@ -202,11 +205,12 @@ def test_what_it_takes_back_is_reported(store, keep, caplog):
 
 def test_a_reclaim_that_fails_costs_the_lease_nothing(store, keep):
     store.trouble["reclaim_expired"] = OSError("deadlock")
-    taken = []
-    keep(taken=lambda: taken.append(1))
+    renewed, looked = [], []
+    keep(renewed=lambda: renewed.append(1), looked=lambda: looked.append(1))
     store.wait_for("renew", 4)
 
-    assert taken == [1]
+    assert len(renewed) >= 3
+    assert not looked
 
 
 def test_a_lease_that_cannot_be_ended_runs_out_by_itself(store, keep, caplog):

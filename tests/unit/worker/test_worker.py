@@ -1,7 +1,6 @@
 """One actor as a whole, against a store in memory: from the first claim to the end of its drain."""
 
 import asyncio
-import contextlib
 import threading
 import time
 
@@ -43,10 +42,10 @@ async def actor(broker, monkeypatch):
 
     yield make
     for worker in made:
-        for duty in worker._duties:
-            duty.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await duty
+        for duty in (worker._fetching, worker._completing):
+            if duty is not None:
+                duty.cancel()
+                await asyncio.wait({duty})
         worker._executor.close()
 
 

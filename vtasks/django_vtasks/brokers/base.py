@@ -155,6 +155,8 @@ class Capabilities:
     throttle: bool
     transactional: bool
     """A push joins the caller's database transaction."""
+    connections: int | None = None
+    """How many connections each actor opens to the database where tasks may open theirs; None: to none of them."""
 
 
 class Broker(Protocol):
@@ -257,6 +259,10 @@ class Coordinator(Protocol):
 
     def suspects(self) -> dict[str, int]:
         """Return how many suspects wait, by queue."""
+        ...
+
+    def connection_limit(self) -> int | None:
+        """Return how many connections the server allows in all; None when it has no limit."""
         ...
 
     def nodes(self) -> dict[str, float]:

@@ -32,7 +32,7 @@ class Recovery:
         self._oom_kills = capacity.oom_kills()
 
     def ended(self, slot: str, incarnation: int, exit_: Exit) -> None:
-        """Hand back what an actor held; there is nothing to hand back when it has ended in order."""
+        """Hand back what an actor held, and blame what it was running."""
         running = None if exit_.notes is None else running_ids(exit_.notes)
         death = Death(self._cause(slot, exit_), running, exit_.dump)
         task = asyncio.create_task(self._reclaim(Owner(self._node, slot, incarnation), death))

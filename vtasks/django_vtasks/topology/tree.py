@@ -19,14 +19,14 @@ from django_vtasks.topology.recovery import Recovery
 from django_vtasks.worker.flight import ID_WIDTH
 from django_vtasks.worker.lease import LeaseKeeper
 from vtasks_supervisor import ChildSpec, Event, Launcher, Place, Restart, Supervisor
-from vtasks_supervisor.events import ChildExited, ChildSaid, TreeReady, TreeStopping
+from vtasks_supervisor.events import Cause, ChildExited, ChildSaid, TreeReady, TreeStopping
 from vtasks_supervisor.spec import Notes
 
 logger = logging.getLogger(__name__)
 
 STAGE = 1
 """Of queue actors; batching actors start before them and stop after them, the scheduler the other way round."""
-RECLAIM_TIMEOUT = 2.0
+RECLAIM_TIMEOUT = 1.0
 """Seconds for handing back the tasks of actors that died at the very end."""
 
 type Handlers = Callable[[Supervisor], contextlib.AbstractContextManager[None]]
@@ -65,7 +65,7 @@ class Tree:
         if self._launcher is not None:
             self._launcher.warm_up()
         self._recovery = Recovery(self._coordinator, self._plan.node, self._start_suspects)
-        lease = LeaseKeeper(self._coordinator, self._plan.node, self._plan.lease, self._look_around)
+        lease = LeaseKeeper(self._coordinator, self._plan.node, self._plan.lease, self._note_lease, self._look_around)
         with handlers(self._supervisor), Outside(self._plan, self._health) as outside:
             self._outside = outside
             lease.start()
@@ -135,8 +135,10 @@ class Tree:
         self._health.note(event)
         match event:
             case ChildExited():
-                self._recovery.ended(event.name, event.incarnation, event.exit)
                 self._burst.forget(event.name)
+                # What an actor still holds that has ended in order goes back, unharmed, with the node's lease.
+                if not (self._supervisor.is_stopping and event.exit.cause is Cause.PLANNED):
+                    self._recovery.ended(event.name, event.incarnation, event.exit)
             case ChildSaid(message=Idle() as report):
                 self._burst.note(event.name, report)
                 self._end_burst()
@@ -165,11 +167,14 @@ class Tree:
 
     # On the lease's thread -----------------------------------------------------------------------------------
 
-    def _look_around(self) -> None:
-        """Use the moment at which the store has just answered."""
+    def _note_lease(self) -> None:
         assert self._recovery is not None
         self._health.renewed_at = time.monotonic()
         self._recovery.on_loop(self._leased.set)
+
+    def _look_around(self) -> None:
+        """Use the moment at which the store has just answered."""
+        assert self._recovery is not None
         self._recovery.look_for_suspects()
         if self._outside.is_watched:
             self._health.depths = {queue: self._broker.depth(queue) for queue in self._plan.queue_names}

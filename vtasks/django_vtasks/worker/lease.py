@@ -26,15 +26,24 @@ LONGEST_PAUSE = 1 / 15
 class LeaseKeeper:
     """Renew the lease of a node, and take over from nodes that vanished within ``ttl`` seconds.
 
-    ``taken`` is called on the thread when the node has its lease for the first time.
+    Called on the thread: ``renewed`` each time that the store has renewed the lease, ``looked`` after the look for
+    others that follows.
     """
 
-    def __init__(self, coordinator: Coordinator, node: str, ttl: float, taken: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        node: str,
+        ttl: float,
+        renewed: Callable[[], object],
+        looked: Callable[[], object] = lambda: None,
+    ) -> None:
         self._coordinator = coordinator
         self._node = node
         self._ttl = ttl
         self._stop = threading.Event()
-        self._taken = taken
+        self._renewed = renewed
+        self._looked = looked
         self._has_lease = False
         self._outage = Outage("renew the lease")
         self._lapses = Lapses(GRACE * ttl)
@@ -72,9 +81,9 @@ class LeaseKeeper:
     def _renew(self) -> None:
         began = time.monotonic()
         renewed = self._coordinator.renew(self._node, LASTS * self._ttl)
+        self._renewed()
         if not self._has_lease:
             self._has_lease = True
-            self._taken()
         elif not renewed:
             logger.error("The lease of node %s had run out; its tasks were given to others", self._node)
         reclaimed = self._coordinator.reclaim_expired(self._node, "The worker's lease ran out", self._vanished(began))
@@ -84,3 +93,4 @@ class LeaseKeeper:
                 len(reclaimed.returned) + len(reclaimed.buried), len(reclaimed.buried),
             )  # fmt: skip
         self._outage.over()
+        self._looked()

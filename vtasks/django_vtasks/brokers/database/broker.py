@@ -32,7 +32,7 @@ from django_vtasks.brokers.database.leases import Leases
 from django_vtasks.brokers.database.rescue import Rescue
 from django_vtasks.brokers.database.settling import Settling
 from django_vtasks.brokers.database.tables import Tables
-from django_vtasks.brokers.database.vendors import vendor_of
+from django_vtasks.brokers.database.vendors import connection_limit, vendor_of
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import BrokerUnavailable, LeaseLost, PayloadError
 
@@ -55,7 +55,7 @@ class DatabaseBroker:
 
     def __init__(self, using: str, *, failed_cap: int = 1000, deadline: float = DEADLINE) -> None:
         vendor = vendor_of(using)
-        self.capabilities = Capabilities(unique=True, throttle=True, transactional=True)
+        self.capabilities = Capabilities(unique=True, throttle=True, transactional=True, connections=vendor.connections)
         self._using = using
         self._dialect: Dialect = vendor.dialect
         self._wakeup = vendor.wakeup
@@ -247,6 +247,10 @@ class DatabaseBroker:
     def suspects(self) -> dict[str, int]:
         """Count the suspects of each queue that has any."""
         return self._apart(self._census.suspects)
+
+    def connection_limit(self) -> int | None:
+        """Return how many connections the server allows in all."""
+        return self._apart(connection_limit)
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""

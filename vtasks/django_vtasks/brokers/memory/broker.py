@@ -175,6 +175,10 @@ class MemoryBroker:
         with self._mutex:
             return {name: line.suspects() for name, line in self._queues.items() if line.suspects()}
 
+    def connection_limit(self) -> int | None:
+        """Return None: there is no server."""
+        return None
+
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds that its lease still has."""
         with self._mutex:

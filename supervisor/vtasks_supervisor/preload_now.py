@@ -1,0 +1,5 @@
+"""The last that a fork server imports: it lets preload finish."""
+
+from vtasks_supervisor import preload
+
+preload.finish()
