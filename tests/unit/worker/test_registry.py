@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from django.utils.functional import SimpleLazyObject
 
-from django_vtasks.errors import UnknownTask
+from django_vtasks.errors import TaskUnavailable, UnknownTask
 from django_vtasks.worker import registry as registry_module
 from django_vtasks.worker.registry import Registry
 from tests.workapp import tasks
@@ -82,11 +82,35 @@ class TestLoad:
         assert registry.errors.keys() == {"half_app.tasks.a_broken"}
         assert registry.find("half_app.tasks.b_sound.send")
 
-    def test_a_task_of_a_broken_module_is_unknown_for_the_reason_that_it_is_broken(self, app):
-        app("broken_app", tasks="1 / 0")
+    def test_a_task_of_a_broken_module_is_not_unknown_but_unavailable(self, app):
+        app("broken_app", tasks=f"{TASK}1 / 0")
 
-        with pytest.raises(UnknownTask, match=r"broken_app\.tasks"):
+        with pytest.raises(TaskUnavailable, match=r"broken_app\.tasks\.send"):
             loaded().find("broken_app.tasks.send")
+
+    def test_so_is_a_task_in_a_module_of_a_broken_package(self, app):
+        app("broken_app", **{"tasks.__init__": "1 / 0", "tasks.mail": TASK})
+        registry = loaded()
+
+        assert registry.errors.keys() == {"broken_app.tasks"}
+        with pytest.raises(TaskUnavailable):
+            registry.find("broken_app.tasks.mail.send")
+
+    def test_a_module_whose_name_begins_like_that_of_a_broken_one_is_another_one(self, app):
+        app("broken_app", tasks="import broken_app.tasks_of_mail\n1 / 0", tasks_of_mail=TASK)
+        registry = loaded()
+
+        assert registry.find("broken_app.tasks_of_mail.send")
+        with pytest.raises(UnknownTask):
+            registry.find("broken_app.tasks_of_images.send")
+
+    def test_it_is_available_to_whoever_can_import_the_module(self, app, tmp_path):
+        app("mended_app", tasks="1 / 0")
+        with pytest.raises(TaskUnavailable):
+            loaded().find("mended_app.tasks.send")
+        (tmp_path / "mended_app" / "tasks.py").write_text(f"{TASK}# mended, and of another size\n")
+
+        assert loaded().find("mended_app.tasks.send").name == "send"
 
     def test_a_task_that_another_module_imports_is_found_where_it_was_written(self, app):
         app("shared_app", jobs=TASK, tasks="from shared_app.jobs import send as renamed\n")

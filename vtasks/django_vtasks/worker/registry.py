@@ -37,8 +37,10 @@ class Registry:
         """
         task = self._found.get(path)
         if task is None:
-            if path.rpartition(".")[0] in self.errors:
-                raise TaskUnavailable(f"The module of task {path!r} could not be imported.")
+            for module in self.errors:
+                # Of a package that cannot be imported, the modules are missing too.
+                if path.startswith(f"{module}."):
+                    raise TaskUnavailable(f"The module of task {path!r} could not be imported.")
             task = self._found[path] = self._look_up(path)
         return task
 

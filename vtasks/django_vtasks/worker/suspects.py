@@ -1,6 +1,7 @@
 """Claims tasks that were running when an actor died, and starts them so that the culprit is found alone."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from django_vtasks.brokers.base import Broker, Claim, Owner
@@ -76,18 +77,18 @@ class SuspectFetcher:
         if last_chance:
             await self._until_running(0)
         self._waiting = None
-        others = len(self._running)
         self._running[id(claim)] = claim
         self._start(claim)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if last_chance else ALONE):
                 while id(claim) in self._running:
-                    await self._until_running(others)
-        except TimeoutError:
-            pass
+                    await self._next_end()
 
     async def _until_running(self, most: int) -> None:
         """Return when at most so many claims run."""
         while len(self._running) > most:
-            self._ended.clear()
-            await self._ended.wait()
+            await self._next_end()
+
+    async def _next_end(self) -> None:
+        self._ended.clear()
+        await self._ended.wait()
