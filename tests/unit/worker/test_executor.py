@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from django_vtasks.errors import TaskUnavailable
 from django_vtasks.worker import lanes
 from django_vtasks.worker.executor import Executor
 from django_vtasks.worker.outcome import Cancelled, Failed, Postponed, Succeeded
@@ -474,3 +475,18 @@ class TestConcurrency:
         await soon(lambda: len(made.ends) == 60)
 
         assert most <= 5
+
+
+class HalfDeployed:
+    """A registry whose modules cannot be imported."""
+
+    def find(self, path):
+        raise TaskUnavailable(f"The module of task {path!r} could not be imported.")
+
+
+async def test_a_task_whose_module_cannot_be_imported_is_postponed_and_nobody_hears_of_it(stage):
+    made = stage()
+    made.executor._registry = HalfDeployed()
+
+    assert await made.run("demo.tasks.send") == Postponed(30.0)
+    assert (made.observer.starts, made.observer.ends, made.observer.rejects) == ([], [], [])

@@ -1,16 +1,21 @@
 """One actor as a whole, against a store in memory: from the first claim to the end of its drain."""
 
 import asyncio
+import contextlib
 import threading
 import time
 
 import pytest
 
-from django_vtasks.brokers.base import Depth
+from django_vtasks.brokers.base import Death, Depth, Owner
 from django_vtasks.worker import fetcher, outage
+from django_vtasks.worker.completer import Completer
+from django_vtasks.worker.fetcher import Fetcher
+from django_vtasks.worker.flight import ID_WIDTH, running_ids
 from django_vtasks.worker.worker import LAST_WORDS, QueueWorker, Recipe
 from tests.contract.given import a_task
 from tests.unit.worker.doubles import OWNER, Registered, SilentObserver, a_broker, as_task, soon, turns
+from vtasks_supervisor.recorder import Recorder
 
 
 @pytest.fixture
@@ -19,7 +24,13 @@ def broker():
 
 
 @pytest.fixture
-async def actor(broker, monkeypatch):
+def failures():
+    """What actors have ended by."""
+    return []
+
+
+@pytest.fixture
+async def actor(broker, failures, monkeypatch):
     monkeypatch.setattr(outage, "FIRST_DELAY", 0.001)
     monkeypatch.setattr(fetcher, "EMPTY_PAUSE", 0.001)
     made = []
@@ -37,7 +48,7 @@ async def actor(broker, monkeypatch):
             )
         )
         made.append(worker)
-        worker.start()
+        worker.start(failures.append)
         return worker
 
     yield make
@@ -285,3 +296,211 @@ class TestDrain:
         assert depth.running == 0
         assert len(ran) == len(set(ran))
         assert depth.waiting + len(ran) == 40
+
+    async def test_told_to_hurry_while_it_settles_it_waits_a_moment_and_no_longer(self, broker, actor, caplog):
+        async def send(number):
+            return None
+
+        at_once = asyncio.Event()
+        broker.trouble["settle"] = OSError("closed")
+        push(broker, 3)
+        worker = actor(send)
+        await soon(lambda: broker.settled)
+        draining = asyncio.create_task(timed(drain(worker, 60.0, at_once)))
+        await turns(50)
+        assert not draining.done()
+        at_once.set()
+        finished, took = await draining
+
+        assert finished  # all that ran has ended by itself
+        assert took < LAST_WORDS
+        assert "3 outcomes could not be settled" in caplog.text
+
+    async def test_told_to_hurry_while_it_settles_it_still_settles_what_it_can(self, broker, actor, caplog):
+        async def send(number):
+            return None
+
+        at_once = asyncio.Event()
+        broker.trouble["settle"] = OSError("closed")
+        push(broker, 3)
+        worker = actor(send)
+        await soon(lambda: broker.settled)
+        draining = asyncio.create_task(drain(worker, 60.0, at_once))
+        await turns(50)
+        at_once.set()
+        await turns(1)
+        broker.trouble.clear()
+        await draining
+
+        assert broker.depth("mail") == Depth(0, 0, 0)
+        assert "could not be settled" not in caplog.text
+
+
+class TestPause:
+    async def test_what_runs_goes_on_and_what_waits_goes_back(self, broker, actor):
+        gate, running = asyncio.Event(), []
+
+        async def send(number):
+            running.append(number)
+            await gate.wait()
+
+        push(broker, 6)
+        worker = actor(send, concurrency=2)
+        await soon(lambda: len(running) == 2)
+        await worker.pause()
+        await soon(lambda: broker.depth("mail") == Depth(waiting=4, delayed=0, running=2))
+        gate.set()
+        await soon(lambda: broker.depth("mail").running == 0)
+        await turns(100)
+
+        assert running == [0, 1]
+        assert broker.depth("mail") == Depth(waiting=4, delayed=0, running=0)
+
+    async def test_resumed_it_takes_the_rest(self, broker, actor):
+        seen = []
+
+        async def send(number):
+            seen.append(number)
+
+        worker = actor(send)
+        await worker.pause()
+        push(broker, 6)
+        await turns(100)
+        assert seen == []
+        worker.resume()
+
+        await soon(lambda: broker.depth("mail") == Depth(0, 0, 0))
+        assert sorted(seen) == list(range(6))
+
+    async def test_twice_is_as_good_as_once(self, broker, actor):
+        worker = actor(nothing)
+        await worker.pause()
+        await worker.pause()
+        worker.resume()
+        fetching = worker._fetching
+        worker.resume()
+
+        assert worker._fetching is fetching
+        push(broker, 1)
+        await soon(lambda: broker.depth("mail") == Depth(0, 0, 0))
+
+    async def test_a_paused_worker_drains(self, broker, actor):
+        gate, running = asyncio.Event(), []
+
+        async def send(number):
+            running.append(number)
+            await gate.wait()
+
+        push(broker, 3)
+        worker = actor(send, concurrency=1)
+        await soon(lambda: running)
+        await worker.pause()
+        draining = asyncio.create_task(drain(worker, 30.0))
+        await turns(50)
+        assert not draining.done()
+        gate.set()
+
+        assert await draining
+        assert broker.depth("mail") == Depth(waiting=2, delayed=0, running=0)
+
+
+class TestProgress:
+    async def test_of_a_new_one_is_nothing(self, broker, actor):
+        assert actor(nothing).progress == (0, 0, 0, 0.0)
+
+    async def test_it_counts_what_was_taken_runs_and_has_ended(self, broker, actor):
+        gate, running = asyncio.Event(), []
+
+        async def send(number):
+            running.append(number)
+            if number == 2:
+                raise ValueError("failed tasks have ended too")
+            await gate.wait()
+
+        push(broker, 3)
+        worker = actor(send, concurrency=3)
+        await soon(lambda: len(running) == 3 and worker.progress.running == 2)
+        assert worker.progress[:3] == (3, 1, 2)
+        gate.set()
+
+        await soon(lambda: worker.progress == (3, 3, 0, 0.0))
+
+    async def test_the_oldest_is_that_which_began_first(self, broker, actor):
+        gates = {number: asyncio.Event() for number in range(2)}
+
+        async def send(number):
+            await gates[number].wait()
+
+        push(broker, 1)
+        worker = actor(send)
+        await soon(lambda: worker.progress.oldest > 0.05)
+        broker.push([a_task(1)])
+        await soon(lambda: worker.progress.running == 2)
+        both = worker.progress.oldest
+        gates[0].set()
+        await soon(lambda: worker.progress.running == 1)
+
+        assert both > 0.05
+        assert worker.progress.oldest < both
+        gates[1].set()
+        await soon(lambda: worker.progress.oldest == 0.0)
+
+
+class Bug(Exception):
+    pass
+
+
+@pytest.mark.parametrize("duty", [Fetcher, Completer])
+async def test_when_a_duty_ends_by_a_bug_it_is_told_to_whoever_asked(
+    broker, actor, failures, caplog, monkeypatch, duty
+):
+    async def run(self):
+        raise Bug(duty.__name__)
+
+    monkeypatch.setattr(duty, "run", run)
+    actor(nothing)
+    await soon(lambda: failures)
+
+    assert [str(error) for error in failures] == [duty.__name__]
+    assert "Queue mail: the worker cannot go on" in caplog.text
+
+
+async def test_what_runs_is_written_down_and_what_was_given_back_is_not(broker, actor):
+    recorder = Recorder(4, ID_WIDTH)
+    gate, running = asyncio.Event(), []
+
+    async def send(number):
+        running.append(number)
+        with contextlib.suppress(asyncio.CancelledError):
+            await gate.wait()
+        await gate.wait()  # once cancelled, it still refuses to end
+
+    push(broker, 3)
+    worker = actor(send, concurrency=2, recorder=recorder)
+    await soon(lambda: len(running) == 2)
+    assert len(running_ids(recorder.notes())) == 2
+    assert not await drain(worker, 0.0)
+
+    assert running_ids(recorder.notes()) == frozenset()
+    assert broker.depth("mail") == Depth(waiting=3, delayed=0, running=0)
+    gate.set()
+    await turns()
+    recorder.close()
+
+
+async def test_a_worker_for_suspects_takes_nothing_else(broker, actor):
+    seen = []
+
+    async def send(number):
+        seen.append(number)
+
+    push(broker, 2)
+    victim = Owner(OWNER.node, "mail#2")
+    await broker.claim(victim, "mail", 1)
+    broker.reclaim(victim, Death("died"))
+    worker = actor(send, suspects=True)
+    await soon(lambda: seen and worker.idle_rounds >= 2)
+
+    assert seen == [0]
+    assert broker.depth("mail") == Depth(waiting=1, delayed=0, running=0)
+    assert worker.progress.taken == 1
