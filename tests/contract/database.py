@@ -8,14 +8,15 @@ from contextlib import contextmanager, suppress
 from typing import ClassVar
 
 import pytest
-from django.db import transaction
+from django.db import DataError, OperationalError, transaction
 
-from django_vtasks.brokers.base import Depth
+from django_vtasks.brokers.base import Ack, Bury, Death, Depth, Release, TaskFailure
 from django_vtasks.brokers.database import DatabaseBroker
 from django_vtasks.db.models import LockRow, NodeRow, TaskRow, TaskState
+from django_vtasks.errors import BrokerUnavailable
 from tests.contract.broker import BrokerContract
-from tests.contract.given import ALICE, BOB, ENDINGS, a_task, in_an_hour, key, mutex, tasks, throttle
-from tests.contract.steps import AT_ONCE, SOON, idle_claim, suspect, take, take_one
+from tests.contract.given import ALICE, BOB, ENDINGS, FAILURE, a_task, in_an_hour, key, mutex, tasks, throttle
+from tests.contract.steps import AT_ONCE, SOON, idle_claim, ids_of, suspect, take, take_one
 from tests.contract.threads import aside, closing, elsewhere
 
 LONG_AGO = 1
@@ -176,6 +177,44 @@ class DatabaseContract(BrokerContract):
         claim = await take_one(broker, suspects=True)
         assert (claim.envelope.attempt, claim.envelope.crashes) == (2, 1)
 
+    async def test_a_deadlock_halfway_through_a_settlement_does_not_forget_what_was_settled_before(
+        self, broker, monkeypatch
+    ):
+        await broker.apush(tasks(3))
+        first, second, third = await take(broker)
+        bury, failures = broker._settling.bury, [OperationalError("deadlock")]
+
+        def deadlock_once(*args):
+            if failures:
+                raise failures.pop()
+            return bury(*args)
+
+        monkeypatch.setattr(broker._settling, "bury", deadlock_once)
+        monkeypatch.setattr(broker._dialect, "is_transient", lambda _: True)
+
+        settlements = [Ack(first), Bury(second, FAILURE), Release(third)]
+        assert await broker.settle(ALICE, settlements) == [True, True, True]
+
+    async def test_a_failure_that_the_database_cannot_store_is_buried_in_ascii(self, broker, monkeypatch):
+        await broker.apush(tasks(1))
+        claim = await take_one(broker)
+        take_failures = broker._failed.take
+
+        def ascii_only(failures):
+            if not all(failure.reason.message.isascii() for failure in failures):
+                raise DataError("no such character")
+            take_failures(failures)
+
+        monkeypatch.setattr(broker._failed, "take", ascii_only)
+        failure = TaskFailure("builtins.ValueError", "💥" * 10_000, "💥 at the end")
+
+        assert await broker.settle(ALICE, [Bury(claim, failure)]) == [True]
+
+        [entry] = await aside(broker.failed)
+        assert entry.failure.message.startswith("\\U0001f4a5")
+        assert len(entry.failure.message) <= 2000
+        assert entry.failure.traceback == "\\U0001f4a5 at the end"
+
     def test_a_rollback_takes_a_clear_back(self, broker):
         broker.push([a_task(unique=mutex())])
 
@@ -273,3 +312,39 @@ class ServerContract(DatabaseContract):
             assert await asyncio.wait_for(aside(broker.clear, "mail"), AT_ONCE) == 2
 
         assert await aside(backdoor.locks) == {key("report"): successor.id}
+
+    def lock_tasks(self):
+        list(TaskRow.objects.using(self.alias).select_for_update())
+
+    async def test_a_keep_only_whose_caller_has_given_up_gives_nothing_away(self, broker):
+        """It may begin before its deadline and end after the next claim."""
+        await broker.apush(tasks(1))
+        claim = await take_one(broker)
+        broker._gateway.deadline = 0.5
+
+        with self.open_transaction(self.lock_tasks) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            threads = {thread for thread in threading.enumerate() if thread.name == f"vtasks-{self.alias}"}
+            with pytest.raises(BrokerUnavailable):
+                await broker.keep_only(ALICE, set())
+        broker._gateway.deadline = SOON
+        assert await broker.keep_only(ALICE, {claim.receipt}) == 0
+        broker._gateway.abandon()
+        broker._lease_gateway.abandon()
+        for thread in threads:
+            await asyncio.to_thread(thread.join, SOON)
+
+        assert await broker.settle(ALICE, [Ack(claim)]) == [True]
+
+    async def test_a_row_that_is_locked_when_its_owner_is_rescued_is_not_passed_over(self, broker):
+        sent = tasks(2)
+        await broker.apush(sent)
+        await take(broker)
+        death = Death("killed by SIGKILL")
+
+        with self.open_transaction(self.lock_tasks) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            with pytest.raises(OperationalError):
+                await asyncio.wait_for(aside(broker.reclaim, ALICE, death), AT_ONCE)
+
+        assert sorted((await aside(broker.reclaim, ALICE, death)).returned) == sorted(ids_of(sent))

@@ -1,8 +1,10 @@
 """The broker and coordinator of one database alias: the hot path here, the rest delegated."""
 
 import asyncio
+import functools
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from asgiref.sync import sync_to_async
@@ -42,6 +44,8 @@ PUSH_CHUNK = 5000
 """Rows of one INSERT: large enough for speed, small enough for memory and packet limits."""
 LEASE_DEADLINE = 4.0
 """Seconds for a call about leases, or half of what it buys if that is less: time for another try before it ends."""
+LEASE_LOCK_WAIT = 1
+"""Seconds for which such a call waits for a row that somebody has locked."""
 ATTEMPTS = 5
 """How often a transaction is tried that deadlocks with another."""
 
@@ -60,7 +64,8 @@ class DatabaseBroker:
         self._dialect: Dialect = vendor.dialect
         self._wakeup = vendor.wakeup
         self._gateway = Gateway(using, self._dialect.prepare, deadline=deadline)
-        self._lease_gateway = Gateway(using, self._dialect.prepare, deadline=min(deadline, LEASE_DEADLINE))
+        briefly = functools.partial(self._dialect.prepare, lock_wait=LEASE_LOCK_WAIT)
+        self._lease_gateway = Gateway(using, briefly, deadline=min(deadline, LEASE_DEADLINE))
         tables = Tables(using, self._dialect)
         self._failed = FailedList(tables, failed_cap)
         self._settling = Settling(tables, self._failed)
@@ -122,12 +127,17 @@ class DatabaseBroker:
         """Apply settlements, one statement or transaction for each kind of them."""
         if not settlements:
             return []
-        settled = await self._call(self._settle, owner, settlements)
+        settled: set[Receipt] = set()
+        await self._call(self._settle, owner, settlements, settled)
         return [settlement.claim.receipt in settled for settlement in settlements]
 
     async def keep_only(self, owner: Owner, held: Collection[tuple[int, int]]) -> int:
         """Give back what is booked on the owner beyond ``held``."""
-        return await self._call(lambda _: self._settling.keep_only(owner, held))
+        given_up = threading.Event()
+        try:
+            return await self._call(lambda _: self._settling.keep_only(owner, held, given_up))
+        finally:
+            given_up.set()
 
     async def aclose(self) -> None:
         """Close the worker's connections."""
@@ -135,19 +145,21 @@ class DatabaseBroker:
         self._gateway.abandon()
         self._lease_gateway.abandon()
 
-    def _settle(self, connection: BaseDatabaseWrapper, owner: Owner, settlements: Sequence[Settlement]) -> set[Receipt]:
-        settled: set[Receipt] = set()
-        if acks := [settlement.claim for settlement in settlements if isinstance(settlement, Ack)]:
+    def _settle(
+        self, connection: BaseDatabaseWrapper, owner: Owner, settlements: Sequence[Settlement], settled: set[Receipt]
+    ) -> None:
+        """Add to ``settled``, so that another attempt begins with the kind that made this one fail."""
+        left = [settlement for settlement in settlements if settlement.claim.receipt not in settled]
+        if acks := [settlement.claim for settlement in left if isinstance(settlement, Ack)]:
             unlock = any(claim.envelope.unique is not None for claim in acks)
             receipts = [claim.receipt for claim in acks]
             settled |= self._dialect.acknowledge(connection, owner, receipts, unlock=unlock)
-        if burials := [settlement for settlement in settlements if isinstance(settlement, Bury)]:
+        if burials := [settlement for settlement in left if isinstance(settlement, Bury)]:
             settled |= self._settling.bury(owner, burials)
-        if retries := [settlement for settlement in settlements if isinstance(settlement, Retry)]:
+        if retries := [settlement for settlement in left if isinstance(settlement, Retry)]:
             settled |= self._settling.retry(owner, retries)
-        if releases := [settlement for settlement in settlements if isinstance(settlement, Release)]:
+        if releases := [settlement for settlement in left if isinstance(settlement, Release)]:
             settled |= self._settling.release(owner, [release.claim.receipt for release in releases])
-        return settled
 
     def _pauses(self) -> Iterator[float]:
         return itertools.chain(self._dialect.first_pauses, itertools.repeat(self._dialect.longest_pause))

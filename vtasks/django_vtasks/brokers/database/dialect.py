@@ -12,6 +12,7 @@ from django_vtasks.db.clock import microseconds
 from django_vtasks.db.models import TaskState
 from django_vtasks.envelope import Envelope, Unique
 
+LOCK_WAIT = 5
 COLUMNS = "task_id, queue, state, task_rank, due, payload"
 
 
@@ -71,8 +72,8 @@ class Dialect(Protocol):
     longest_pause: float
     """Seconds after which an idle claim looks again even when nothing woke it."""
 
-    def prepare(self, connection: BaseDatabaseWrapper) -> None:
-        """Set up a fresh connection of the worker."""
+    def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
+        """Set up a fresh connection of the worker, which waits at most ``lock_wait`` seconds for locked rows."""
         ...
 
     def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:

@@ -13,6 +13,8 @@ from django_vtasks.db.clock import MICROSECONDS, Now
 from django_vtasks.db.models import CounterRow, FailedRow, TaskRow
 
 EVICTIONS = "evictions"
+SHORT, LONG = 2_000, 16_000
+"""Characters kept of each line, and of the end of a traceback, when the database has refused the whole."""
 AT_ONCE = 50
 """Rows of one INSERT: with the longest tracebacks they stay below MariaDB's default packet of 16 MiB."""
 
@@ -94,6 +96,20 @@ def _entry(failure: Failure) -> FailedRow:
         attempts=failure.row.attempt,
         crashes=failure.row.crashes,
         payload=failure.row.payload,
+    )
+
+
+def in_ascii(failure: TaskFailure) -> TaskFailure:
+    """Return a failure that any database stores."""
+    return TaskFailure(
+        *(
+            text.encode("ascii", "backslashreplace").decode()[part]
+            for text, part in (
+                (failure.exception, slice(SHORT)),
+                (failure.message, slice(SHORT)),
+                (failure.traceback, slice(-LONG, None)),
+            )
+        )
     )
 
 

@@ -47,7 +47,9 @@ class Leases:
     def reclaim(self, owner: Owner, death: Death) -> Reclaimed:
         """Take back what a dead owner held."""
         with self._tables.transaction():
-            return self._rescue.take(self._tables.tasks(state=TaskState.RUNNING, owner=str(owner)), death)
+            rows = self._tables.tasks(state=TaskState.RUNNING, owner=str(owner))
+            # Nobody else comes back for a row that is passed over while the node lives.
+            return self._rescue.take(rows, death, skip_locked=False)
 
     def reclaim_expired(self, own: str, cause: str, among: Collection[str] | None) -> Reclaimed:
         """Take back what owners without a lease held, but for the node ``own``; see Coordinator.
@@ -59,7 +61,8 @@ class Leases:
             (lapsed if among is None else lapsed.filter(name__in=among)).delete()
             alive = self._tables.nodes().values("name")
             lost = self._tables.tasks(state=TaskState.RUNNING).exclude(node=own).exclude(node__in=alive)
-            reclaimed = self._rescue.take(lost, Death(cause))
+            # A row that somebody has locked must not hold up the thread that keeps the lease; the next look takes it.
+            reclaimed = self._rescue.take(lost, Death(cause), skip_locked=True)
         self._drop_lapsed_locks()
         return reclaimed
 

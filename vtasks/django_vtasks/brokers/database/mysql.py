@@ -8,6 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_vtasks.brokers.base import Owner
 from django_vtasks.brokers.database.dialect import (
     COLUMNS,
+    LOCK_WAIT,
     ClaimedRow,
     Lock,
     NewRow,
@@ -19,7 +20,7 @@ from django_vtasks.brokers.database.dialect import (
 from django_vtasks.db.clock import NOW
 
 _NOW = NOW["mysql"]
-_DEADLOCK, _LOCK_TIMEOUT = 1213, 1205
+_DEADLOCK, _CHANGED_SINCE_READ = 1213, 1020
 
 _INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(6)})"
 
@@ -61,10 +62,10 @@ class MySQL:
     first_pauses: Sequence[float] = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
     longest_pause = 0.250
 
-    def prepare(self, connection: BaseDatabaseWrapper) -> None:
+    def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
         """Bound the wait for row locks."""
         with connection.cursor() as cursor:
-            cursor.execute("SET SESSION innodb_lock_wait_timeout = 5")
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [lock_wait])
 
     def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
         """Take the locks in the order of their keys, which avoids most deadlocks, then insert in bulk."""
@@ -113,8 +114,8 @@ class MySQL:
         return delete_acknowledged(connection, owner, receipts, lock="FOR UPDATE", unlock=unlock)
 
     def is_transient(self, error: Exception) -> bool:
-        """Tell deadlocks and lock time-outs from the rest."""
-        return bool(error.args) and error.args[0] in {_DEADLOCK, _LOCK_TIMEOUT}
+        """Tell deadlocks and the like from the rest; a lock time-out has taken its time already, by default 50 s."""
+        return bool(error.args) and error.args[0] in {_DEADLOCK, _CHANGED_SINCE_READ}
 
 
 def _free(cursor: Any, wanted: Sequence[Lock]) -> list[Lock]:

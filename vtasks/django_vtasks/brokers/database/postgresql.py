@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_vtasks.brokers.base import Owner
-from django_vtasks.brokers.database.dialect import ClaimedRow, NewRow, Receipt
+from django_vtasks.brokers.database.dialect import LOCK_WAIT, ClaimedRow, NewRow, Receipt
 from django_vtasks.db.clock import NOW
 
 CHANNEL = "vtasks"
@@ -114,7 +114,7 @@ SELECT id, fence FROM gone
 # (docs/adr/0003). A queue's statistics are stale by nature; with them a planner may sort a million rows to claim ten.
 _SETTINGS = """
 SET synchronous_commit = off;
-SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '30s';
+SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s';
 SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
 SET plan_cache_mode = force_generic_plan; SET jit = off
 """
@@ -129,10 +129,10 @@ class PostgreSQL:
     def __init__(self) -> None:
         self._notified: dict[str, float] = {}
 
-    def prepare(self, connection: BaseDatabaseWrapper) -> None:
+    def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
         """Bound every statement in time and pin the plans to the indexes."""
         with connection.cursor() as cursor:
-            cursor.execute(_SETTINGS)
+            cursor.execute(f"{_SETTINGS}; SET lock_timeout = '{lock_wait}s'")
         if "prepare_threshold" not in connection.settings_dict["OPTIONS"]:
             connection.connection.prepare_threshold = 0
 
@@ -153,6 +153,8 @@ class PostgreSQL:
 
     def announce(self, connection: BaseDatabaseWrapper, queues: Iterable[str]) -> None:
         """NOTIFY after the commit: inside the caller's transaction it would serialise all commits."""
+        if not connection.in_atomic_block and not connection.get_autocommit():
+            return  # Django does not learn of a commit by hand; the workers look by themselves
         transaction.on_commit(partial(self._notify, connection, set(queues)), using=connection.alias, robust=True)
 
     def _notify(self, connection: BaseDatabaseWrapper, queues: set[str]) -> None:
@@ -197,14 +199,13 @@ class PostgreSQL:
         return {(row_id, fence) for row_id, fence in cursor.fetchall()}
 
     def is_transient(self, error: Exception) -> bool:
-        """Tell serialization failures, deadlocks and lock time-outs from the rest."""
-        return getattr(error.__cause__, "sqlstate", None) in {"40001", "40P01", "55P03"}
+        """Tell serialization failures and deadlocks from the rest; a lock time-out has taken its time already."""
+        return getattr(error.__cause__, "sqlstate", None) in {"40001", "40P01"}
 
     @staticmethod
     def _copy(connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> None:
         """Stream rows, so that the server inserts while the next are being encoded."""
-        connection.ensure_connection()
-        connection.validate_no_broken_transaction()
+        _connect(connection)
         with connection.wrap_database_errors, psycopg.Cursor(connection.connection).copy(_COPY) as copy:
             copy.set_types(_COPY_TYPES)
             for row in rows:
@@ -213,8 +214,14 @@ class PostgreSQL:
     @staticmethod
     def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> psycopg.Cursor[Any]:
         """Execute with server-side binding, whatever the project's default, so that arrays travel in binary."""
-        connection.ensure_connection()
-        connection.validate_no_broken_transaction()
+        _connect(connection)
         with connection.wrap_database_errors:
             cursor = psycopg.Cursor(connection.connection)
             return cursor.execute(sql, params)
+
+
+def _connect(connection: BaseDatabaseWrapper) -> None:
+    """Do what Django does before a statement."""
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    connection.validate_no_broken_transaction()

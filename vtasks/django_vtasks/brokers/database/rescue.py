@@ -35,11 +35,11 @@ class Rescue:
         self._tables = tables
         self._failed = failed
 
-    def take(self, rows: "QuerySet[TaskRow]", death: Death) -> Reclaimed:
+    def take(self, rows: "QuerySet[TaskRow]", death: Death, *, skip_locked: bool) -> Reclaimed:
         """Return what became of running rows, of one or more owners, that the same death left behind."""
         owners = dict(rows.values_list("id", "owner"))
         held = Counter(owners.values())
-        found = self._unlocked(rows, owners)
+        found = self._lock(rows, owners, skip_locked=skip_locked)
         spared = [row for row in found if death.spares(row.task_id)]
         crashed = [
             _Crashed.of(row, alone=death.alone(held[row.owner])) for row in found if not death.spares(row.task_id)
@@ -51,10 +51,10 @@ class Rescue:
         self._failed.take(poison)
         return Reclaimed([row.task_id for row in (*spared, *suspects)], [failure.row.task_id for failure in poison])
 
-    def _unlocked(self, rows: "QuerySet[TaskRow]", ids: Collection[int]) -> list[TaskRow]:
+    def _lock(self, rows: "QuerySet[TaskRow]", ids: Collection[int], *, skip_locked: bool) -> list[TaskRow]:
         # Their ids were read without locks: an enqueue that is not committed would otherwise hold up the thread that
-        # keeps the lease. For the same reason a row that somebody holds is passed over.
-        return list(rows.filter(id__in=ids).select_for_update(skip_locked=True).order_by("id")) if ids else []
+        # keeps the lease.
+        return list(rows.filter(id__in=ids).select_for_update(skip_locked=skip_locked).order_by("id")) if ids else []
 
     def _suspect(self, rows: Sequence[TaskRow]) -> None:
         for crashes in {row.crashes for row in rows}:

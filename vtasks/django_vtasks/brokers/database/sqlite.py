@@ -8,6 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_vtasks.brokers.base import Owner
 from django_vtasks.brokers.database.dialect import (
     COLUMNS,
+    LOCK_WAIT,
     ClaimedRow,
     NewRow,
     Receipt,
@@ -52,7 +53,7 @@ class SQLite:
     first_pauses: Sequence[float] = ()
     longest_pause = 5.0
 
-    def prepare(self, connection: BaseDatabaseWrapper) -> None:
+    def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
         """Relax the disk sync where the write-ahead log keeps the file whole without it."""
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA journal_mode")

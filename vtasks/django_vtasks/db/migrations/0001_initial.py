@@ -12,7 +12,8 @@ PARTIAL_INDEXES = [
 ]
 
 # What only one database needs, or understands. A row of the task table lives for milliseconds: vacuum early, and
-# leave room in the pages. MariaDB has no partial indexes, and compares text without regard to case.
+# leave room in the pages. MariaDB has no partial indexes, compares text without regard to case, and gives a table the
+# character set of the database, which may be unable to store what a task says.
 TUNING = {
     "sqlite": PARTIAL_INDEXES,
     "postgresql": [
@@ -23,10 +24,9 @@ TUNING = {
         ),
     ],
     "mysql": [
-        (
-            "ALTER TABLE vtasks_task"
-            " MODIFY queue varchar(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,"
-            " MODIFY owner varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL"
+        *(
+            f"ALTER TABLE vtasks_{table} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+            for table in ("task", "failed", "lock", "node")
         ),
         "CREATE INDEX vtasks_task_waiting ON vtasks_task (queue, state, task_rank, id)",
         "CREATE INDEX vtasks_task_delayed ON vtasks_task (queue, state, due)",
