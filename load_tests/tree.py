@@ -85,7 +85,7 @@ def restart(count: int) -> Figures:
 def _kill(tree: "_Tree", marker: Path) -> tuple[float, float]:
     """Kill the actor of a task; return the milliseconds until another actor, and until another run."""
     enqueue_one("hold", str(marker))
-    _until(marker.exists, "the task runs")
+    _until(lambda: marker.exists() and marker.read_text().endswith("\n"), "the task runs")
     before = len(tree.stamps("ready"))
     killed = time.time()
     os.kill(int(marker.read_text().split()[0]), signal.SIGKILL)
@@ -107,7 +107,7 @@ def stop(count: int) -> Figures:
         tree.root.send_signal(signal.SIGTERM)
         tree.worker.process.wait(PATIENCE)
         exited = time.perf_counter() - began
-        psutil.wait_procs(processes, PATIENCE)
+        _until(lambda: not any(map(_is_alive, processes)), "all processes are gone")
         return {"s to exit": exited, "s to last process": time.perf_counter() - began}
 
 
@@ -116,12 +116,14 @@ def orphan(count: int) -> Figures:
     with empty_queue(), _tree() as tree:
         tree.wait_for_actors(ACTORS)
         others = [process for process in tree.processes() if process != tree.root]
+        pids = set(tree.actors().values())
         began = time.perf_counter()
         tree.root.kill()
-        _, alive = psutil.wait_procs(others, PATIENCE)
-        if alive:
-            raise RuntimeError(f"{len(alive)} processes outlived their supervisor.")
-        return {"s to last process": time.perf_counter() - began}
+        actors = [process for process in others if process.pid in pids]
+        _until(lambda: not any(map(_is_alive, actors)), "the actors are gone")
+        gone = time.perf_counter() - began
+        _until(lambda: not any(map(_is_alive, others)), "all processes are gone")
+        return {"s to last actor": gone, "s to last process": time.perf_counter() - began}
 
 
 def kill_drain(count: int) -> Figures:
@@ -211,6 +213,13 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _until(condition: Callable[[], object], what: str) -> None:

@@ -72,8 +72,13 @@ class History:
         """Return the history after a child ended as planned."""
         return replace(self, ready_since=None)
 
-    def failed(self, now: float, policy: "Policy") -> "History":
-        """Return the history after a child failed."""
+    def failed(self, now: float, policy: "Policy", *, worked: bool = False) -> "History":
+        """Return the history after a child failed.
+
+        One that has ``worked`` was no failed start: pauses would only leave its work undone, whatever killed it.
+        """
+        if worked:
+            return replace(self, failures=1, ready_since=None, degraded_since=None)
         healthy = self.is_healthy(now, policy)
         recent = (*policy.budget.recent(self.recent, now), now)
         # Only health ends it: with the longest pauses, a place fails too seldom to spend a budget again.

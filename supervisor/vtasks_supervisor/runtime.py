@@ -16,6 +16,8 @@ from vtasks_supervisor.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
+FIRST_BEAT = 0.05
+"""Seconds between the first two beats; the pauses double from there."""
 BEAT_EVERY = 1.0
 """Seconds between two beats of a loop that has something to tell, or a third of its liveness time-out."""
 IDLE_BEAT_EVERY = 5.0
@@ -183,14 +185,17 @@ class Runtime:
         loop = asyncio.get_running_loop()
         told: Mapping[str, Any] | None = None
         told_at = due = loop.time()
+        pause = FIRST_BEAT / 2
         while True:
             lag = max(0.0, loop.time() - due)
             vitals = dict(self._actor.vitals())  # the actor may go on with its own
             if vitals != told or loop.time() - told_at >= self._idle_beat_every:
                 self._channel.send(Beat(vitals, lag, _peak_memory()))
                 told, told_at = vitals, loop.time()
-            due = loop.time() + self._beat_every
-            await asyncio.sleep(self._beat_every)
+            # A young actor says sooner that it has done some work: it may be dead a second later.
+            pause = min(2 * pause, self._beat_every)
+            due = loop.time() + pause
+            await asyncio.sleep(pause)
 
 
 async def _contained(call: Awaitable[None]) -> None:

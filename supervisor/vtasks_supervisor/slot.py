@@ -20,6 +20,7 @@ from vtasks_supervisor.events import (
     Exit,
 )
 from vtasks_supervisor.frames import Beat, Pause, Ready, Resume, Retiring, Said, Stop
+from vtasks_supervisor.life import Life
 from vtasks_supervisor.policy import History, Policy
 from vtasks_supervisor.spec import ChildSpec
 
@@ -29,10 +30,6 @@ KILL_GRACE = 2.0
 """Seconds that a child has beyond its time to stop before it is killed."""
 KILL_TIMEOUT = 5.0
 """Seconds until a killed child must be gone; it may be in a call of the kernel that no signal interrupts."""
-MEMORY_EVERY = 15.0
-"""Seconds between two looks at a child's memory; two in a row must be above the limit."""
-SPREAD = 0.1
-"""By how much limits differ from child to child, so that not all are replaced at once."""
 
 
 class ChildState(NamedTuple):
@@ -62,29 +59,6 @@ class Surroundings:
     policy: Policy
 
 
-class Life:
-    """One child as its place sees it."""
-
-    def __init__(self, child: Child, now: float, spread: float) -> None:
-        self.child = child
-        self.born = now
-        self.spread = spread
-        self.heard = now
-        self.ready: asyncio.Event = asyncio.Event()
-        self.stopping = False
-        self.hung = False
-        self.retires = ""
-        self.exit: Exit | None = None
-        self.vitals: Mapping[str, Any] = {}
-        self.memory_looked = now
-        self.memory_above = 0
-
-    @property
-    def works(self) -> bool:
-        """Tell whether the child is ready and has not ended."""
-        return self.ready.is_set() and self.exit is None
-
-
 class Slot:
     """Runs one child of a spec after the other."""
 
@@ -94,6 +68,8 @@ class Slot:
         self.settled = asyncio.Event()
         """Set when the first child is ready, or gone."""
         self._around = surroundings
+        policy = surroundings.policy
+        self._policy = policy if spec.backoff is None else replace(policy, backoff=spec.backoff)
         self._current: Life | None = None
         self._successor: Life | None = None
         self._lives: set[Life] = set()
@@ -194,7 +170,7 @@ class Slot:
             return None
         self._incarnations += 1
         child = self._around.make_child(self.spec, self._incarnations, self._listen)
-        life = Life(child, self._around.clock(), 1 + SPREAD * (2 * self._around.chance() - 1))
+        life = Life(child, self._around.clock(), self._around.chance())
         self._lives.add(life)
         child.exited.add_done_callback(lambda exited: self._note_exit(life, exited.result()))
         return life
@@ -224,7 +200,7 @@ class Slot:
             return False  # the old one died, and this one has taken its place
         self._successor = None
         if not new.works:
-            self._recycle_at = self._around.clock() + self._around.policy.backoff.longest
+            self._recycle_at = self._around.clock() + self._policy.backoff.longest
             return False
         self._current = new
         self._succeeded.set()
@@ -245,7 +221,7 @@ class Slot:
             self._current = None
 
     async def _pause(self) -> None:
-        delay = self._around.policy.backoff.delay(self.history.failures, self._around.chance())
+        delay = self._policy.backoff.delay(self.history.failures, self._around.chance())
         if delay:
             logger.info("%s is started again in %.1f s", self.spec.name, delay)
             await first_of(self._stopped.wait(), timeout=delay)
@@ -303,7 +279,8 @@ class Slot:
             self.history = self.history.ended() if life is self._current else self.history
         else:
             running = self.history.ready_since if life is not self._current else None
-            self.history = replace(self.history.failed(self._around.clock(), self._around.policy), ready_since=running)
+            history = self.history.failed(self._around.clock(), self._policy, worked=life.has_worked)
+            self.history = replace(history, ready_since=running)
             logger.warning("%s ended: %s", self.spec.name, exit_.reason)
         self._around.emit(ChildExited(name=self.spec.name, incarnation=life.child.incarnation, exit=exit_))
         if self.history.degraded_since is not None and not was_degraded:
@@ -319,27 +296,22 @@ class Slot:
     def forgive(self, seconds: float) -> None:
         """Do not hold against the children that this process stood still for a while."""
         for life in self._lives:
-            life.heard += seconds
-            life.born += seconds
+            life.forgive(seconds)
 
     def check(self) -> str | None:
         """Look after the children; return why the current one should be replaced, if it should."""
         now = self._around.clock()
         for life in self._lives:
-            if life.stopping and not life.ready.is_set():
-                continue  # its time is limited by that of the stop
-            limit = self.spec.liveness_timeout if life.ready.is_set() else self.spec.start_timeout
-            since = life.heard if life.ready.is_set() else life.born
-            if now - since > limit and not life.hung:
-                self._end_hung(life, now - since)
-        refreshed = self.history.refreshed(now, self._around.policy)
+            if (silent := life.overdue(now)) is not None:
+                self._end_hung(life, silent)
+        refreshed = self.history.refreshed(now, self._policy)
         if refreshed is not self.history:
             self.history = refreshed
             self._around.emit(ChildRecovered(name=self.spec.name, incarnation=self._incarnations))
         life_now = self._current
         if life_now is None or not life_now.works or life_now.stopping or now < self._recycle_at:
             return None
-        return self._worn_out(life_now, now)
+        return life_now.worn_out(now)
 
     def _end_hung(self, life: Life, silent: float) -> None:
         life.hung = True
@@ -347,22 +319,6 @@ class Slot:
         self._around.emit(ChildHung(name=self.spec.name, incarnation=life.child.incarnation, silent=silent))
         life.child.dump()
         asyncio.get_running_loop().call_later(self.spec.dump_grace, life.child.kill)
-
-    def _worn_out(self, life: Life, now: float) -> str | None:
-        spec, spread = self.spec, life.spread
-        if life.retires:
-            return life.retires
-        if spec.max_work is not None and life.vitals.get("work", 0) >= spec.max_work * spread:
-            return f"has done {life.vitals['work']} pieces of work"
-        if spec.max_lifetime is not None and now - life.born >= spec.max_lifetime * spread:
-            return f"is {now - life.born:.0f} s old"
-        if spec.max_memory is not None and now - life.memory_looked >= MEMORY_EVERY:
-            life.memory_looked = now
-            memory = life.child.memory() or 0
-            life.memory_above = life.memory_above + 1 if memory > spec.max_memory else 0
-            if life.memory_above > 1:
-                return f"holds {memory / 1e6:.0f} MB"
-        return None
 
     def state(self) -> ChildState:
         """Return what is known of this place."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from vtasks_supervisor.actor import Actor
 from vtasks_supervisor.errors import SpecError
-from vtasks_supervisor.policy import Restart
+from vtasks_supervisor.policy import Backoff, Restart
 
 
 class Place(Enum):
@@ -41,6 +41,8 @@ class ChildSpec:
     environ: Mapping[str, str] = field(default_factory=dict)
     stage: int = 0
     restart: Restart = Restart.PERMANENT
+    backoff: Backoff | None = None
+    """When it is started again, if not as the tree's policy says."""
     significant: bool = False
     """The tree ends when the last of its significant children has ended for good."""
     start_timeout: float = 60.0

@@ -12,13 +12,14 @@ import django
 from django_vtasks.brokers.base import Coordinator
 from django_vtasks.topology.burst import BurstWatch
 from django_vtasks.topology.health import Health
+from django_vtasks.topology.notify import Notifier
 from django_vtasks.topology.outside import Outside
 from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker
 from django_vtasks.topology.queue_actor import BrokenModules, Duty, Idle, QueueActor
 from django_vtasks.topology.recovery import Recovery
 from django_vtasks.worker.flight import ID_WIDTH
 from django_vtasks.worker.lease import LeaseKeeper
-from vtasks_supervisor import ChildSpec, Event, Launcher, Place, Restart, Supervisor
+from vtasks_supervisor import Backoff, ChildSpec, Event, Launcher, Place, Restart, Supervisor
 from vtasks_supervisor.events import Cause, ChildExited, ChildSaid, TreeReady, TreeStopping
 from vtasks_supervisor.spec import Notes
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 STAGE = 1
 """Of queue actors; batching actors start before them and stop after them, the scheduler the other way round."""
+SUSPECTS_BACKOFF = Backoff(first=0.05, longest=1.0)
+"""An actor of suspects is there to die; the innocent among them shall not wait for long."""
 RECLAIM_TIMEOUT = 1.0
 """Seconds for handing back the tasks of actors that died at the very end."""
 
@@ -66,7 +69,9 @@ class Tree:
             self._launcher.warm_up()
         self._recovery = Recovery(self._coordinator, self._plan.node, self._start_suspects)
         lease = LeaseKeeper(self._coordinator, self._plan.node, self._plan.lease, self._note_lease, self._look_around)
-        with handlers(self._supervisor), Outside(self._plan, self._health) as outside:
+        # A guest in somebody else's process does not tell systemd that the process is ready, or well.
+        notifier = Notifier.from_environ() if self._place is Place.PROCESS else Notifier()
+        with handlers(self._supervisor), Outside(self._plan, self._health, notifier) as outside:
             self._outside = outside
             lease.start()
             try:
@@ -116,6 +121,7 @@ class Tree:
             title=f"vtasks: {slot}",
             stage=STAGE,
             restart=Restart.TRANSIENT if suspects else Restart.PERMANENT,
+            backoff=SUSPECTS_BACKOFF if suspects else None,
             stop_timeout=self._plan.shutdown_timeout,
             notes=Notes(queue.concurrency, ID_WIDTH) if process else None,
         )
