@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_vtasks.brokers.base import Depth
-from django_vtasks.topology.plan import Plan
+from django_vtasks.topology.plan import Plan, suspects_of
 from vtasks_supervisor import Event, Supervisor
 from vtasks_supervisor.events import ChildBeat, ChildReady, TreeReady, TreeStopping
 from vtasks_supervisor.slot import ChildState
@@ -14,10 +14,10 @@ READY = "ready"
 
 
 class Health:
-    """Notes what happens; ``depths``, ``renewed_at`` and ``broken_modules`` are set by who learns of them.
+    """Notes what happens; ``depths``, ``suspects``, ``renewed_at`` and ``broken_modules`` are set by who learns of them.
 
     A queue is stalled when tasks wait, an actor has room for them or there is none, and nothing has ended for two
-    leases. Long tasks in every slot are no stall.
+    leases. Long tasks in every slot are no stall, nor are suspects that wait for one of them to end.
     """
 
     def __init__(self, plan: Plan, supervisor: Supervisor, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,6 +29,8 @@ class Health:
         self._ready = False
         self._stopping = False
         self.depths: Mapping[str, Depth] = {}
+        self.suspects: Mapping[str, int] = {}
+        """How many of those that wait are suspects."""
         self.renewed_at: float | None = None
         self.broken_modules: Mapping[str, str] = {}
 
@@ -91,10 +93,15 @@ class Health:
 
     def _is_stalled(self, queue: str, states: list[ChildState]) -> bool:
         depth = self.depths.get(queue)
-        if depth is None or not depth.waiting or self._clock() - self._progress[queue] < 2 * self._plan.lease:
+        if depth is None or self._clock() - self._progress[queue] < 2 * self._plan.lease:
             return False
+        suspects = min(self.suspects.get(queue, 0), depth.waiting)
         actors = [child for child in states if child.vitals.get("queue") == queue and child.state == READY]
-        return not actors or any(child.vitals["room"] > 0 for child in actors)
+        apart = [child for child in actors if child.name == suspects_of(queue)]
+        others = [child for child in actors if child not in apart]
+        if depth.waiting > suspects and (not others or any(child.vitals["room"] > 0 for child in others)):
+            return True
+        return suspects > 0 and not any(child.vitals["running"] for child in apart)
 
     def _queue(self, queue: str, states: list[ChildState]) -> dict[str, Any]:
         depth = self.depths.get(queue)

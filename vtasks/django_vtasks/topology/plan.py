@@ -123,6 +123,11 @@ def _queues(valid: Collection[str], config: conf.Config, asked: Collection[str])
     return list(dict.fromkeys(asked)) or known
 
 
+def suspects_of(queue: str) -> str:
+    """Return the name of the actor that runs the suspects of a queue."""
+    return f"{queue} (suspects)"
+
+
 def without_effect() -> list[str]:
     """Return the settings that are given but not built yet, so that nobody waits for them in vain."""
     config = conf.current()

@@ -46,10 +46,11 @@ class Recovery:
         for task in self._under_way:
             task.cancel()
 
-    def look_for_suspects(self) -> None:
-        """Ask the store; called on a thread."""
+    def look_for_suspects(self) -> dict[str, int]:
+        """Ask the store how many there are, by queue; called on a thread."""
         if queues := self._coordinator.suspects():
             self.on_loop(lambda: self._on_suspects(queues))
+        return queues
 
     def on_loop(self, callback: Callable[[], object]) -> None:
         """Call something on the loop, from a thread; not when the loop is closed, and nobody is interested any more."""

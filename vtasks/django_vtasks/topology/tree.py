@@ -14,7 +14,7 @@ from django_vtasks.topology.burst import BurstWatch
 from django_vtasks.topology.health import Health
 from django_vtasks.topology.notify import Notifier
 from django_vtasks.topology.outside import Outside
-from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker
+from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker, suspects_of
 from django_vtasks.topology.queue_actor import BrokenModules, Duty, Idle, QueueActor
 from django_vtasks.topology.recovery import Recovery
 from django_vtasks.worker.flight import ID_WIDTH
@@ -181,14 +181,9 @@ class Tree:
     def _look_around(self) -> None:
         """Use the moment at which the store has just answered."""
         assert self._recovery is not None
-        self._recovery.look_for_suspects()
+        self._health.suspects = self._recovery.look_for_suspects()
         if self._outside.is_watched:
             self._health.depths = {queue: self._broker.depth(queue) for queue in self._plan.queue_names}
-
-
-def suspects_of(queue: str) -> str:
-    """Return the name of the actor that runs the suspects of a queue."""
-    return f"{queue} (suspects)"
 
 
 @contextlib.contextmanager
