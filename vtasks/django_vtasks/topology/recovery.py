@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection
 
-from django_vtasks.brokers.base import Coordinator, Death, Owner, Reclaimed
+from django_vtasks.brokers.base import Coordinator, Death, Owner
 from django_vtasks.topology import capacity
 from django_vtasks.worker.flight import running_ids
 from django_vtasks.worker.outage import Outage
@@ -58,19 +58,24 @@ class Recovery:
             self._loop.call_soon_threadsafe(callback)
 
     async def _reclaim(self, owner: Owner, death: Death) -> None:
-        reclaimed: Reclaimed | None = None
-        while reclaimed is None:
-            try:
-                reclaimed = await asyncio.to_thread(self._coordinator.reclaim, owner, death)
-            except Exception as error:  # noqa: BLE001 - whatever the store raises, the tasks must come back
-                await asyncio.sleep(self._outage.failed(error))
-        self._outage.over()
+        reclaimed = await self._until_answered(lambda: self._coordinator.reclaim(owner, death))
         if reclaimed.returned or reclaimed.buried:
             logger.warning(
                 "Took back %d tasks of %s, which ended: %s; %d failed for good",
                 len(reclaimed.returned) + len(reclaimed.buried), owner.slot, death.cause, len(reclaimed.buried),
             )  # fmt: skip
-            await asyncio.to_thread(self.look_for_suspects)
+            await self._until_answered(self.look_for_suspects)
+
+    async def _until_answered[T](self, call: Callable[[], T]) -> T:
+        """Ask the store on a thread, again and again."""
+        while True:
+            try:
+                answer = await asyncio.to_thread(call)
+            except Exception as error:  # noqa: BLE001 - whatever the store raises, the tasks must come back
+                await asyncio.sleep(self._outage.failed(error))
+            else:
+                self._outage.over()
+                return answer
 
     def _cause(self, slot: str, exit_: Exit) -> str:
         cause = f"Actor {slot} ended: {exit_.reason}"
