@@ -12,6 +12,8 @@ RUN_DIRECTORY = Path(os.environ.get("TEST_RUN_DIRECTORY", tempfile.gettempdir())
 SECRET_KEY = "for tests only"  # noqa: S105
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ROOT_URLCONF = "tests.workapp.site"
+ALLOWED_HOSTS = ["127.0.0.1"]
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",

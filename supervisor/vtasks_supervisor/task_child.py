@@ -98,7 +98,7 @@ class TaskChild(Child):
 
     async def _finish(self, reading: "asyncio.Task[None]") -> None:
         self._theirs.close()
-        await reading
+        await asyncio.wait({reading})  # a loop that ends has cancelled it
         assert self._task is not None
         code = KILLED if self._task.cancelled() or self._task.exception() is not None else self._task.result()
         notes = tuple(self._recorder.notes()) if self._recorder else None

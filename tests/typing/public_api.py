@@ -3,13 +3,15 @@
 An `ignore` stands where the checker must object: script/lint fails when it no longer does.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
+from django.core.asgi import get_asgi_application
 from django.tasks import Task, TaskContext, TaskResult, TaskResultStatus
 
 from django_vtasks import VTask, task
+from django_vtasks.asgi import get_worker_application
 
 
 @task
@@ -159,3 +161,12 @@ def a_task_may_be_passed_where_its_function_may() -> None:
 
     text: Callable[[int], str] = add  # type: ignore[assignment]
     text(1)
+
+
+def the_worker_goes_around_djangos_application() -> None:
+    application: Callable[[dict[str, Any], Any, Any], Awaitable[None]] = get_worker_application(get_asgi_application())
+    get_worker_application(application, backend="default")
+
+    get_worker_application("project.asgi.application")  # type: ignore[arg-type]
+    get_worker_application(get_asgi_application(), "default")  # type: ignore[call-arg]
+    get_worker_application()  # type: ignore[call-arg]

@@ -13,14 +13,15 @@ type Scope = MutableMapping[str, Any]
 type Message = MutableMapping[str, Any]
 type Receive = Callable[[], Awaitable[Message]]
 type Send = Callable[[Message], Awaitable[None]]
-type Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+type Application = Callable[[Any, Any, Any], Awaitable[None]]
+"""Takes scope, receive and send, for which every framework has types of its own."""
 
 
 def get_worker_application(django_app: Application, *, backend: str | None = None) -> Application:
     """Return an application that serves ``django_app`` and runs the worker of ``backend`` (VTASKS_BACKEND) beside it.
 
-    The worker starts and stops with the server's lifespan. It shares the loop with the pages: a task that blocks
-    blocks them too. A server of several processes has a worker in each.
+    The worker starts and stops with the server's lifespan, of which ``django_app`` hears nothing. It shares the loop
+    with the pages: a task that blocks blocks them too. A server of several processes has a worker in each.
     """
     return _WorkerApplication(django_app, backend)
 
@@ -38,23 +39,25 @@ class _WorkerApplication:
         if self._worker is None:
             # A server without lifespan: the first request starts the worker, and nothing drains it.
             logger.warning("The ASGI server sends no lifespan events: the worker starts now, and will not drain")
-            self._worker = Embedded(topology.plan(backend=self._backend))
+            self._start()
         await self._django_app(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Start at the server's start-up, drain at its shutdown."""
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                try:
-                    self._worker = Embedded(topology.plan(backend=self._backend))
-                except Exception as error:
-                    logger.exception("The worker cannot start")
-                    await send({"type": "lifespan.startup.failed", "message": str(error)})
-                    return
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                if self._worker is not None:
-                    await self._worker.stop()
-                await send({"type": "lifespan.shutdown.complete"})
+        while (await receive())["type"] == "lifespan.startup":
+            try:
+                self._start()
+            except Exception as error:
+                logger.exception("The worker cannot start")
+                await send({"type": "lifespan.startup.failed", "message": f"The worker cannot start: {error}"})
                 return
+            await send({"type": "lifespan.startup.complete"})
+        if self._worker is not None:
+            await self._worker.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _start(self) -> None:
+        plan = topology.plan(backend=self._backend)
+        for setting in topology.without_effect():
+            logger.warning("%s has no effect on this version's worker", setting)
+        self._worker = Embedded(plan)

@@ -22,13 +22,13 @@ DRAIN_MARGIN = 5.0
 
 
 class Outside:
-    """Open inside the ``with`` block."""
+    """Open inside the ``with`` block; ``notifier`` speaks for the whole process."""
 
-    def __init__(self, plan: Plan, health: Health) -> None:
+    def __init__(self, plan: Plan, health: Health, notifier: Notifier) -> None:
         self._health = health
         self._loop = asyncio.get_running_loop()
         self._file = None if plan.health_file is None else HealthFile(plan.health_file)
-        self._notifier = Notifier.from_environ()
+        self._notifier = notifier
         pages = {"/live": self._live, "/ready": self._is_ready, "/health": self._is_healthy}
         routes = {path: self._page(page) for path, page in pages.items()}
         self._endpoint = None if plan.health_port is None else Endpoint(plan.health_port, routes)

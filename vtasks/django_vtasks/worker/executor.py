@@ -35,7 +35,8 @@ class Executor:
     """Run claims: ``def`` tasks on threads, ``async def`` tasks on the loop.
 
     ``ended(claim, outcome, seconds)`` is called once on the loop for each claim that was started.
-    ``hook`` makes a context manager around each run from Django's TaskContext.
+    ``hook`` makes a context manager around each run from Django's TaskContext. ``is_ending`` tells whether the loop's
+    end has cancelled everything: then no task is to blame for being cancelled.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Executor:
         ended: Ended,
         *,
         hook: ContextHook | None = None,
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self._registry = registry
         self._observer = observer
         self._ended = ended
         self._hook = hook
+        self._is_ending = is_ending
         self._threads = ThreadLanes[tuple[Claim, Outcome, float]](concurrency, lambda end: ended(*end))
         self._orm = OrmLanes()
         self._running: set[asyncio.Task[None]] = set()
@@ -149,7 +152,7 @@ class Executor:
                     observer.started(run)
             value = plain(await self._call_async(run))
         except BaseException as error:  # noqa: BLE001 - the border to user code
-            if self._cancelling and isinstance(error, asyncio.CancelledError):
+            if isinstance(error, asyncio.CancelledError) and (self._cancelling or self._is_ending()):
                 return CANCELLED
             run.finished_at = time.time()
             run.failure = failure_of(error)

@@ -61,7 +61,11 @@ class QueueWorker:
         self.queue = recipe.queue
         self._slots = Slots(recipe.concurrency)
         self._completer = Completer(recipe.broker, recipe.owner)
-        self._executor = Executor(recipe.registry, recipe.observer, recipe.concurrency, self._ended, hook=recipe.hook)
+        self._executor = Executor(
+            recipe.registry, recipe.observer, recipe.concurrency, self._ended,
+            hook=recipe.hook,
+            is_ending=self._is_ending,
+        )  # fmt: skip
         self._fetcher = self._fetcher_of(recipe)
         self._flight = None if recipe.recorder is None else FlightRecord(recipe.recorder)
         self._began: dict[int, float] = {}
@@ -110,6 +114,9 @@ class QueueWorker:
             if self._failed is not None:
                 self._failed(error)
 
+    def _is_ending(self) -> bool:
+        return self._completing is not None and self._completing.cancelling() > 0
+
     async def pause(self) -> None:
         """Claim no more, and give back what has not started; what runs goes on."""
         if self._fetching is not None:
@@ -132,6 +139,8 @@ class QueueWorker:
             return True
         deadline = asyncio.get_running_loop().time() + timeout
         await self.pause()
+        if self._completing.done():  # the loop's end has cancelled it too early
+            self._completing = self._duty(self._completer.run())
         finished = await self._finish(timeout - LAST_WORDS, at_once)
         if not finished:
             await self._interrupt(at_once)
