@@ -25,7 +25,7 @@ NEED_EXTRAS = (
 IMPORT_ALL_WITHOUT_EXTRAS = f"""
 import importlib, pkgutil, sys
 
-for name in ("MySQLdb", "aiomultiprocess", "cloudpickle", "prometheus_client", "psycopg", "uvloop", "valkey"):
+for name in ("MySQLdb", "prometheus_client", "psycopg", "uvloop", "valkey"):
     sys.modules[name] = None  # as if it were not installed
 
 import django

@@ -276,7 +276,7 @@ class TestGuest:
     async def test_it_does_not_speak_to_systemd_for_its_host(self, stage, tmp_path, monkeypatch):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.bind(str(tmp_path / "notify"))
-            systemd.setblocking(False)
+            systemd.settimeout(0)
             monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
             embedded = Embedded(topology.plan())
             await apart(tasks.anote.enqueue, "note")

@@ -85,7 +85,7 @@ async def test_the_worker_lives_as_long_as_the_server(application, workers, page
 
 async def test_the_server_hears_of_its_end_only_when_the_worker_has_drained(application, workers, monkeypatch):
     drained = asyncio.Event()
-    monkeypatch.setattr(Worker, "stop", lambda worker: drained.wait())
+    monkeypatch.setattr(Worker, "stop", lambda _: drained.wait())
     server = Server(application)
     living = server.live()
     await server.say("startup")
