@@ -83,7 +83,7 @@ class TestProcesses:
         assert asked == [4] * 4
 
     def test_auto_in_the_settings_is_for_queues_that_say_nothing_themselves(self, monkeypatch):
-        monkeypatch.setattr(capacity, "auto_processes", lambda queues: 6)
+        monkeypatch.setattr(capacity, "auto_processes", lambda _: 6)
         with override_settings(VTASKS_QUEUES=QUEUES, VTASKS_PROCESSES="auto"):
             assert {name: processes for name, (processes, _) in served().items()} == {
                 "default": 6, "images": 6, "mail": 3, "reports": 6,

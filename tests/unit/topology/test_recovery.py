@@ -205,7 +205,7 @@ class TestSuspects:
 
 def test_on_a_closed_loop_nothing_is_called(store):
     async def make():
-        return Recovery(store, "north", lambda queues: None)
+        return Recovery(store, "north", lambda _: None)
 
     closed = asyncio.run(make())
     closed.on_loop(lambda: pytest.fail("called"))

@@ -14,7 +14,7 @@ READY = "ready"
 
 
 class Health:
-    """Notes what happens; ``depths``, ``suspects``, ``renewed_at`` and ``broken_modules`` are set by who learns of them.
+    """Notes what happens; its public attributes are set by whoever learns of what they hold.
 
     A queue is stalled when tasks wait, an actor has room for them or there is none, and nothing has ended for two
     leases. Long tasks in every slot are no stall, nor are suspects that wait for one of them to end.
