@@ -13,7 +13,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Protocol
 
-from vtasks_supervisor import preload
+from vtasks_supervisor import fork_server, preload
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,15 @@ class Launcher:
         if self.method != "spawn":
             logger.warning("Actors are spawned, which takes more time and memory; forking is not safe: %s", reason)
             self.method = "spawn"
+
+    def copy_this_process(self) -> None:
+        """Make the fork server a copy of this process, where that is safe: it starts at once, and shares its memory.
+
+        To be called before there is an event loop or a thread.
+        """
+        if self.method == "forkserver":
+            with self._lock, self._shielded():
+                fork_server.copy_this_process(self._modules)
 
     def warm_up(self) -> None:
         """Let the fork server begin to import; return before it is done."""

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
@@ -51,13 +52,21 @@ def finish() -> None:
 
 
 def _obey(orders: Orders) -> None:
-    global loaded, problem  # noqa: PLW0603 - read by the children, which begin as copies of this process
     # It was set for this import only; what the tasks start shall find the user's own.
     os.environ.pop("PYTHONPATH", None)
     if orders["pythonpath"] is not None:
         os.environ["PYTHONPATH"] = orders["pythonpath"]
+    share(orders["modules"])
+
+
+def share(modules: Iterable[str]) -> str:
+    """Import modules and freeze all there is, for copies of this process; return why there should be none, or nothing.
+
+    The garbage collector is off afterwards: it would write to what is shared.
+    """
+    global loaded, problem  # noqa: PLW0603 - read by the children, which begin as copies of this process
     gc.disable()
-    for module in orders["modules"]:
+    for module in modules:
         try:
             importlib.import_module(module)
         except BaseException as error:  # noqa: BLE001 - a border: whatever it is, it must not end the fork server
@@ -68,6 +77,7 @@ def _obey(orders: Orders) -> None:
     gc.collect()
     gc.freeze()
     loaded = True
+    return problem
 
 
 def _share_an_arena() -> None:

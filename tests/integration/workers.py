@@ -93,7 +93,7 @@ class WorkerProcess:
         """Return the process ids of the actors by the names in their titles."""
         titles = {process.pid: " ".join(_command_line(process)) for process in self.processes()}
         found = {pid: _ACTOR.match(title) for pid, title in titles.items()}
-        return {match[1]: pid for pid, match in found.items() if match and match[1] != "supervisor"}
+        return {match[1]: pid for pid, match in found.items() if match}
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self.processes():
@@ -112,7 +112,7 @@ class WorkerProcess:
         return [line for line in self.log.splitlines() if all(text in line for text in texts)]
 
 
-_ACTOR = re.compile(r"vtasks: (.+?)\s*$")
+_ACTOR = re.compile(r"vtasks: (.+#\d+|.+ \(suspects\))\s*$")
 
 
 def _session(pid: int) -> int | None:

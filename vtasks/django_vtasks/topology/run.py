@@ -27,6 +27,7 @@ def in_foreground(plan: Plan, started: Callable[[], object], *, reload: bool = F
     setproctitle("vtasks: supervisor")
     # The modules that a fork server has imported would be the old ones after a change.
     launcher = Launcher([PRELOAD], method="spawn" if reload else None, loop_factory=_loop_factory())
+    launcher.copy_this_process()
     try:
         asyncio.run(_run(plan, launcher, started, reload=reload))
     except TreeFailed as failure:

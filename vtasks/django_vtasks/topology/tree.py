@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
-import django
-
 from django_vtasks.brokers.base import Coordinator
 from django_vtasks.topology.burst import BurstWatch
 from django_vtasks.topology.health import Health
@@ -17,6 +15,7 @@ from django_vtasks.topology.outside import Outside
 from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker, suspects_of
 from django_vtasks.topology.queue_actor import BrokenModules, Duty, Idle, QueueActor
 from django_vtasks.topology.recovery import Recovery
+from django_vtasks.topology.setup import set_up
 from django_vtasks.worker.flight import ID_WIDTH
 from django_vtasks.worker.lease import LeaseKeeper
 from vtasks_supervisor import Backoff, ChildSpec, Event, Launcher, Place, Restart, Supervisor
@@ -117,7 +116,7 @@ class Tree:
             name=slot,
             make=partial(QueueActor, duty),
             place=self._place,
-            setup=django.setup if process else None,
+            setup=set_up if process else None,
             title=f"vtasks: {slot}",
             stage=STAGE,
             restart=Restart.TRANSIENT if suspects else Restart.PERMANENT,
