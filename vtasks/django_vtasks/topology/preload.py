@@ -13,6 +13,7 @@ def _import_all() -> None:
     from django.db import connections
     from django.tasks import task_backends
 
+    from django_vtasks import conf
     from django_vtasks.topology import queue_actor  # noqa: F401 - shared by all actors
     from django_vtasks.worker.registry import Registry
 
@@ -26,10 +27,16 @@ def _import_all() -> None:
         logging.disable(logging.NOTSET)
     for alias in task_backends.settings:
         getattr(task_backends[alias], "broker", None)  # the driver and the dialect; nothing is opened
-    # What the ORM imports and caches with its first queries is 10 MB that each actor would have for itself.
+    # What the ORM and the driver load with their first use, each actor would otherwise have for itself.
     for model in apps.get_models():
         with contextlib.suppress(Exception):
             str(model._base_manager.filter(pk=0).order_by("pk").query)  # noqa: SLF001 - Django documents it
+    for connection in connections.all():
+        if connection.vendor == "postgresql":
+            with contextlib.suppress(ImportError, AttributeError):  # another driver, or another Django
+                from django.db.backends.postgresql import psycopg_any
+
+                psycopg_any.get_adapters_template(conf.use_tz(), connection.timezone)
     connections.close_all()
 
 
