@@ -32,9 +32,11 @@ class Recovery:
         self._oom_kills = capacity.oom_kills()
 
     def ended(self, slot: str, incarnation: int, exit_: Exit) -> None:
-        """Hand back what an actor held, and blame what it was running."""
+        """Hand back what an actor held, and blame what it was running, unless it has ended in order."""
         running = None if exit_.notes is None else running_ids(exit_.notes)
-        death = Death(self._cause(slot, exit_), running, exit_.dump)
+        if exit_.cause is Cause.PLANNED:
+            running = frozenset()
+        death = Death(self._cause(slot, exit_), running, exit_.dump or exit_.traceback)
         task = asyncio.create_task(self._reclaim(Owner(self._node, slot, incarnation), death))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
