@@ -51,7 +51,7 @@ class SQLite:
     """The hot path on SQLite 3.35 or newer."""
 
     first_pauses: Sequence[float] = ()
-    longest_pause = 5.0
+    longest_pause = 15.0
 
     def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
         """Relax the disk sync where the write-ahead log keeps the file whole without it."""
