@@ -83,7 +83,7 @@ def test_a_worker_that_starts_later_takes_them_too(stage):
 
 def test_with_no_rescues_a_crashed_task_never_runs_again(stage, settings):
     settings(VTASKS_MAX_RESCUES=0)
-    tasks.die.enqueue("once", "exit")
+    tasks.die.enqueue("once", "exit 3")
     worker = stage.worker()
 
     eventually(stage.failed, "the task is in the failed list")

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.integration.probes import PATIENCE, eventually
-from tests.workapp.apps import DEADLINE_VARIABLE
+from tests.workapp.apps import DEADLINE_VARIABLE, LIVENESS_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 RUNWORKER = ("-m", "django", "runworker")
@@ -20,6 +20,8 @@ RUNWORKER = ("-m", "django", "runworker")
 DEADLINE = 1.5
 IMPATIENT = {DEADLINE_VARIABLE: str(DEADLINE)}
 """The environment of a worker whose patience with the database is short."""
+IMPATIENT_WITH_ACTORS = {LIVENESS_VARIABLE: "1.5"}
+"""The environment of a worker whose patience with silent actors is short."""
 
 
 class WorkerProcess:

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import ctypes
 import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+import warnings
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -141,14 +144,14 @@ def relay(key, queue_name):
 @task(takes_context=True)
 def hold(context, key):
     """Run until the test opens the gate named like the key."""
-    record(key, attempt=context.attempt, worker=context.task_result.worker_ids[-1])
+    record(key, attempt=context.attempt, worker=context.task_result.worker_ids[-1], pid=os.getpid())
     until_open(key)
     record(f"{key}-end", attempt=context.attempt)
 
 
 @task(takes_context=True)
 async def ahold(context, key):
-    record(key, attempt=context.attempt, worker=context.task_result.worker_ids[-1])
+    record(key, attempt=context.attempt, worker=context.task_result.worker_ids[-1], pid=os.getpid())
     try:
         await auntil_open(key)
     except asyncio.CancelledError:
@@ -204,13 +207,52 @@ async def leave_coroutine_behind(key):
 left_behind: list[asyncio.Task[Any]] = []
 
 
+WAYS_TO_DIE = {
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda: ctypes.string_at(0),
+    "exit 0": lambda: os._exit(0),
+    "exit 3": lambda: os._exit(3),
+}
+
+
 @task
-def die(key, how):
-    """Take the worker along."""
+def die(key, how, company=0):
+    """Take the actor along, as soon as so many tasks named "company" have begun."""
     record(key)
-    if how == "exit":
-        os._exit(3)
-    os.kill(os.getpid(), signal.SIGKILL)
+    while entries("company") < company:
+        time.sleep(LOOK_EVERY)
+    WAYS_TO_DIE[how]()
+
+
+@task
+async def exit_in_child(key):
+    """Let a task of the loop, which is not that of this task, call sys.exit()."""
+    record(key)
+
+    async def leave():
+        await asyncio.sleep(0)
+        sys.exit(3)
+
+    await asyncio.create_task(leave())
+
+
+@task
+async def block_the_loop(key):
+    """Let nothing else run in the actor until the gate opens."""
+    record(key)
+    until_open(key)
+
+
+@task
+def leave_processes_behind(key):
+    """End while a program and a fork go on that this task has started."""
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        fork = os.fork()  # in a process with threads
+    if not fork:
+        time.sleep(600)
+        os._exit(0)
+    record(key, pid=os.getpid(), left=[program.pid, fork])
 
 
 # Failures --------------------------------------------------------------------------------------------------------

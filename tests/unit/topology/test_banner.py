@@ -7,7 +7,7 @@ from django.test import override_settings
 
 from django_vtasks.brokers.memory import MemoryBroker
 from django_vtasks.topology import banner
-from django_vtasks.topology.plan import QueuePlan
+from django_vtasks.topology.plan import QueuePlan, backend_with_broker
 from tests.unit.topology.doubles import a_plan
 
 
@@ -19,7 +19,7 @@ def plan():
 @pytest.fixture
 def own(plan):
     """What a broker opens for itself in each process."""
-    [own] = {banner.backend_with_broker(plan.backend).broker.capabilities.connections}
+    [own] = {backend_with_broker(plan.backend).broker.capabilities.connections}
     assert own
     return own
 
@@ -40,13 +40,13 @@ def test_where_no_server_sets_a_limit_none_is_named(plan):
 
 
 def test_each_running_task_may_have_a_connection_beside_those_of_each_actor_and_of_the_supervisor(plan, own):
-    broker = banner.backend_with_broker(plan.backend).broker
+    broker = backend_with_broker(plan.backend).broker
 
     assert banner.expected_connections(plan, broker) == own + 2 * (20 + own) + 3 * (5 + own)
 
 
 def test_a_store_that_is_no_database_has_no_line_about_connections(plan, monkeypatch):
-    monkeypatch.setattr(type(banner.backend_with_broker("default")), "broker", MemoryBroker())
+    monkeypatch.setattr(type(backend_with_broker("default")), "broker", MemoryBroker())
 
     assert len(list(banner.lines(plan, most_connections=None))) == 4
     assert banner.too_many(plan, 1) is None
@@ -66,7 +66,7 @@ def test_a_store_that_does_not_tell_its_limit_is_no_reason_not_to_start(plan, mo
     def refuse(self):
         raise OSError("closed")
 
-    monkeypatch.setattr(type(banner.backend_with_broker("default").broker), "connection_limit", refuse)
+    monkeypatch.setattr(type(backend_with_broker("default").broker), "connection_limit", refuse)
 
     assert banner.most_connections(plan) is None
     assert "Cannot ask for the server's limit of connections" in caplog.text

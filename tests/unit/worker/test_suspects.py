@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from functools import partial
 
 import pytest
 
@@ -31,6 +32,9 @@ class Actor:
     @property
     def names(self):
         return [claim.envelope.args[0] for claim in self.started]
+
+    def has_started(self, count):
+        return len(self.started) == count
 
     async def stop(self):
         self._running.cancel()
@@ -100,7 +104,7 @@ async def test_one_is_claimed_at_a_time_and_the_next_when_it_has_ended(broker, a
     await suspect(broker, "a", "b", "c")
     running = actor()
     for number, name in enumerate("abc", 1):
-        await soon(lambda number=number: len(running.started) == number)
+        await soon(partial(running.has_started, number))
         await turns(50)
         assert running.names == list("abc"[:number])
         assert broker.depth("mail").running == 1
