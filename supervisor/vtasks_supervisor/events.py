@@ -15,6 +15,7 @@ class Cause(Enum):
     NOT_STARTED = "could not be started"
     CRASHED = "crashed"
     HUNG = "hung and was killed"
+    STUBBORN = "did not stop when it was told to, and was killed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class Exit:
         """Say in words what ended the child."""
         if self.cause is Cause.HUNG:
             return f"hung ({self.status})"
+        if self.cause is Cause.STUBBORN:
+            return f"did not stop in time ({self.status})"
         return f"{self.error} ({self.status})" if self.error else self.status
 
     @property

@@ -23,6 +23,7 @@ class Life:
         self.ready: asyncio.Event = asyncio.Event()
         self.stopping = False
         self.hung = False
+        self.stubborn = False
         self.retires = ""
         self.exit: Exit | None = None
         self.vitals: Mapping[str, Any] = {}

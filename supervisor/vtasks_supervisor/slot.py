@@ -232,6 +232,7 @@ class Slot:
 
     def _kill_disobedient(self, life: Life) -> None:
         logger.error("%s did not stop when it was told to and is killed", self.spec.name)
+        life.stubborn = True
         life.child.kill()
 
     def _tell_to_stop(self, life: Life) -> None:
@@ -273,6 +274,8 @@ class Slot:
         self.settled.set()
         if life.hung:
             exit_ = replace(exit_, cause=Cause.HUNG)
+        elif life.stubborn:
+            exit_ = replace(exit_, cause=Cause.STUBBORN)
         self._last_exit = life.exit = exit_
         was_degraded = self.history.degraded_since is not None
         if exit_.cause in {Cause.PLANNED, Cause.UNSUITED}:

@@ -125,7 +125,12 @@ class TestStopping:
             await tree.ends(within=2.0)
 
             assert child.kills == 1
-            assert tree.of(ChildExited)[0].exit.code == -9
+            exit_ = tree.of(ChildExited)[0].exit
+            assert (exit_.code, exit_.cause, exit_.reason) == (
+                -9,
+                Cause.STUBBORN,
+                "did not stop in time (signal SIGKILL)",
+            )
         assert "worker did not stop when it was told to and is killed" in caplog.text
 
     @in_its_own_time

@@ -92,6 +92,15 @@ async def test_what_was_running_is_what_stood_in_the_record(recover, store):
     assert running == {"mail#1": {"a" * 32, "b" * 32}, "mail#2": frozenset(), "mail#3": None}
 
 
+@pytest.mark.parametrize("cause", [Cause.PLANNED, Cause.STUBBORN])
+async def test_nothing_is_blamed_for_the_end_of_an_actor_that_was_told_to_stop(recover, store, cause):
+    recover.ended("mail#1", 1, Exit(cause=cause, code=-9, notes=(b"a" * 32,)))
+    recover.ended("mail#2", 1, Exit(cause=cause, code=-9))
+    await soon(lambda: len(store.calls) == 2)
+
+    assert {death.running for _, death in store.calls} == {frozenset()}
+
+
 class TestCause:
     @pytest.mark.parametrize(
         ("exit_", "words"),
@@ -102,6 +111,7 @@ class TestCause:
             (Exit(cause=Cause.CRASHED, code=0), "Actor mail#1 ended: exit code 0"),
             (Exit(cause=Cause.CRASHED), "Actor mail#1 ended: exit code unknown"),
             (Exit(cause=Cause.HUNG, code=-9), "Actor mail#1 ended: hung (signal SIGKILL)"),
+            (Exit(cause=Cause.STUBBORN, code=-9), "Actor mail#1 ended: did not stop in time (signal SIGKILL)"),
             (
                 Exit(cause=Cause.CRASHED, code=1, error="RuntimeError: no"),
                 "Actor mail#1 ended: RuntimeError: no (exit code 1)",
@@ -122,7 +132,10 @@ class TestCause:
 
         assert await cause_of(recover, store, KILLED) == "Actor mail#1 ended: signal SIGKILL"
 
-    @pytest.mark.parametrize("exit_", [Exit(cause=Cause.CRASHED, code=-11), Exit(cause=Cause.HUNG, code=-9)])
+    @pytest.mark.parametrize(
+        "exit_",
+        [Exit(cause=Cause.CRASHED, code=-11), *(Exit(cause=cause, code=-9) for cause in (Cause.HUNG, Cause.STUBBORN))],
+    )
     async def test_it_is_not_when_the_actor_died_of_something_else(self, recover, store, oom_kills, exit_):
         oom_kills["now"] = 1
 

@@ -1,6 +1,7 @@
 """The actor that serves one queue: a QueueWorker in a process, or in a task, of its own."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from django_vtasks.worker.fetcher import WAIT
 from django_vtasks.worker.registry import Registry
 from django_vtasks.worker.worker import QueueWorker, Recipe
 from vtasks_supervisor import Actor, Context
+
+logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread may keep the interpreter: the loop and the broker's thread take turns often."""
@@ -96,11 +99,13 @@ class QueueActor(Actor[object]):
         """Claim no more."""
         if self._worker is not None:
             await self._worker.pause()
+            logger.info("Actor %s takes no new tasks", self._duty.slot)
 
     async def on_resume(self) -> None:
         """Claim again."""
         if self._worker is not None:
             self._worker.resume()
+            logger.info("Actor %s takes tasks again", self._duty.slot)
 
     async def on_stop(self, timeout: float, hurry: asyncio.Event) -> None:
         """Let what runs finish, give back the rest."""

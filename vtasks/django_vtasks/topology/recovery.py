@@ -32,9 +32,9 @@ class Recovery:
         self._oom_kills = capacity.oom_kills()
 
     def ended(self, slot: str, incarnation: int, exit_: Exit) -> None:
-        """Hand back what an actor held, and blame what it was running, unless it has ended in order."""
+        """Hand back what an actor held, and blame what it was running, unless it ended because it was told to."""
         running = None if exit_.notes is None else running_ids(exit_.notes)
-        if exit_.cause is Cause.PLANNED:
+        if exit_.cause in {Cause.PLANNED, Cause.STUBBORN}:
             running = frozenset()
         death = Death(self._cause(slot, exit_), running, exit_.dump or exit_.traceback)
         task = asyncio.create_task(self._reclaim(Owner(self._node, slot, incarnation), death))
@@ -82,7 +82,7 @@ class Recovery:
     def _cause(self, slot: str, exit_: Exit) -> str:
         cause = f"Actor {slot} ended: {exit_.reason}"
         kills = capacity.oom_kills()
-        if exit_.code == KILLED and exit_.cause is not Cause.HUNG and kills != self._oom_kills:
+        if exit_.code == KILLED and exit_.cause is Cause.CRASHED and kills != self._oom_kills:
             cause += ", out of memory"
         self._oom_kills = kills
         return cause if exit_.peak_memory is None else f"{cause}, peak memory {exit_.peak_memory / 1e6:.0f} MB"
