@@ -2,14 +2,18 @@
 
 import asyncio
 import atexit
+import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+from django.apps import apps
 from django.utils import autoreload
 from setproctitle import setproctitle
 
 from django_vtasks.topology.plan import Plan
 from django_vtasks.topology.tree import Tree, no_handlers
+from django_vtasks.worker.registry import Registry
 from vtasks_supervisor import Launcher, TreeFailed
 from vtasks_supervisor.launcher import LoopFactory
 from vtasks_supervisor.signals import handled
@@ -49,7 +53,29 @@ async def _run(plan: Plan, launcher: Launcher, started: Callable[[], object], *,
 
 def reloading(work: Callable[[], object]) -> None:
     """Call ``work`` in a thread of a process that starts anew whenever the code changes."""
-    autoreload.run_with_reloader(work)
+
+    def begin() -> None:
+        _import_tasks()
+        work()
+
+    autoreload.autoreload_started.connect(_watch_tasks)
+    autoreload.run_with_reloader(begin)
+
+
+def _import_tasks() -> None:
+    """Import here what else only the actors do: the reloader looks at the files of this process's modules."""
+    logging.disable()  # an actor tells what cannot be imported
+    try:
+        Registry().load()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _watch_tasks(sender: autoreload.BaseReloader, **kwargs: object) -> None:
+    """Let the reloader look also at tasks modules that cannot be imported yet, or are not there."""
+    for app in apps.get_app_configs():
+        sender.watch_dir(Path(app.path), "tasks.py")
+        sender.watch_dir(Path(app.path), "tasks/**/*.py")
 
 
 def _stop_at_exit(tree: Tree) -> None:

@@ -15,6 +15,9 @@ from django_vtasks.results import AnyTask
 
 logger = logging.getLogger(__name__)
 
+OWN_APP = "django_vtasks"
+"""Its ``tasks`` is no module of tasks."""
+
 
 class Registry:
     """The tasks of the modules that this process has loaded."""
@@ -27,7 +30,7 @@ class Registry:
     def load(self) -> None:
         """Import ``tasks`` of every installed app, a package with all its modules; note what fails."""
         for app in apps.get_app_configs():
-            if app.module is not None and module_has_submodule(app.module, "tasks"):
+            if app.module is not None and app.name != OWN_APP and module_has_submodule(app.module, "tasks"):
                 self._import(f"{app.name}.tasks")
 
     def find(self, path: str) -> AnyTask:

@@ -1,0 +1,140 @@
+"""Projects with something wrong: modules that cannot be imported, or that nobody should fork; and code that changes."""
+
+import signal
+import sys
+
+import pytest
+
+from tests.integration.pages import Pages, free_port
+from tests.integration.probes import eventually
+from tests.integration.projects import HEAD, SEND, Project, call
+from tests.workapp import tasks
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path / "project", "tests.workapp")
+
+
+class TestAModuleThatCannotBeImported:
+    def test_it_is_named_and_its_tasks_wait_while_the_others_run(self, stage, project):
+        module = project.app("shop", f"{SEND}\nimport no_such_module\n")
+        port = free_port()
+        waiting = call("shop.tasks.send", "sold")
+        stage.broker.push([waiting])
+        tasks.note.enqueue("other")
+        worker = stage.worker("--health-port", str(port), **project.environment)
+        pages = Pages(port)
+
+        stage.ledger.wait_for("other")
+        worker.until_it_says("Cannot import shop.tasks: its tasks wait until a worker can")
+        assert worker.log_lines("ModuleNotFoundError: No module named 'no_such_module'")
+        assert worker.log_lines(f'File "{module}"')
+        report = pages.until("/health", 503)
+        assert report["problems"] == [
+            "shop.tasks cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"
+        ]
+        assert pages.status("/live") == 200
+        assert pages.until("/ready", 200) == {"ready": True}
+        eventually(lambda: stage.broker.depth("default").delayed == 1, "the task waits")
+        assert stage.failed() == {}
+        [row] = stage.rows()
+        assert (row.task_id, row.crashes) == (waiting.id, 0)
+        assert worker.is_running
+
+    def test_a_worker_that_can_import_it_runs_them(self, stage, project):
+        module = project.app("shop", "1 / 0")
+        stage.broker.push([call("shop.tasks.send", "sold")])
+        first = stage.worker(**project.environment)
+        eventually(lambda: stage.broker.depth("default").delayed == 1, "the task waits")
+        first.send(signal.SIGTERM)
+        assert first.exit_code() == 0
+        module.write_text(SEND)
+        stage.broker.push([call("shop.tasks.send", "sold later")])
+        stage.worker(**project.environment)
+
+        stage.ledger.wait_for("sold later")
+        assert stage.failed() == {}
+
+    def test_when_no_module_can_be_imported_the_worker_gives_up(self, stage, tmp_path):
+        project = Project(tmp_path / "broken")
+        project.app("shop", "1 / 0")
+        project.app("blog", "def (")
+        stage.broker.push([call("shop.tasks.send", "sold")])
+        worker = stage.start(**project.environment)
+
+        assert worker.exit_code() == 1
+        assert worker.log_lines(
+            "No tasks module can be imported", "shop.tasks: ZeroDivisionError", "blog.tasks: SyntaxError"
+        )
+        assert worker.log_lines("The worker gives up")
+        assert "takes tasks of" not in worker.log
+        assert stage.broker.depth("default").waiting == 1
+        eventually(lambda: not worker.processes(), "the end of all processes")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere everything is spawned")
+class TestWhatShouldNotBeForked:
+    def test_a_thread_of_an_import_is_named_and_the_actors_are_spawned(self, stage, project):
+        project.app(
+            "shop",
+            f"{SEND}\nimport threading\nthreading.Thread(target=until_open, args=('end',), name='ticker', daemon=True).start()\n",
+        )
+        worker = stage.worker("--processes", "2", **project.environment)
+        stage.broker.push([call("shop.tasks.send", "sold")])
+        tasks.note.enqueue("other")
+
+        stage.ledger.wait_for("sold", "other")
+        worker.until_it_says("takes tasks of", times=2)
+        [line] = worker.log_lines("WARNING", "forking is not safe")
+        assert "an import has started the thread 'ticker'" in line
+        assert len(worker.actors()) == 2
+        worker.send(signal.SIGTERM)
+        assert worker.exit_code() == 0
+
+    def test_a_project_without_any_is_forked(self, stage, project):
+        project.app("shop", SEND)
+        worker = stage.worker(**project.environment)
+        stage.broker.push([call("shop.tasks.send", "sold")])
+
+        stage.ledger.wait_for("sold")
+        assert "forking is not safe" not in worker.log
+        assert "shares no memory" not in worker.log
+
+
+class TestReload:
+    def test_a_change_restarts_the_worker_and_gives_back_what_runs(self, stage, project):
+        source = f'{HEAD}@task\ndef send(key):\n    record(key, version="one")\n    until_open(key)\n'
+        module = project.app("shop", source)
+        stage.broker.push([call("shop.tasks.send", "sold")])
+        worker = stage.worker("--reload", **project.environment)
+        stage.ledger.wait_for("sold")
+        before = {process.pid for process in worker.processes()}
+        module.write_text(source.replace("one", "number two"))
+
+        entries = stage.ledger.wait_for("sold", times=2)
+        assert [entry["version"] for entry in entries] == ["one", "number two"]
+        [row] = stage.rows()
+        assert (row.attempt, row.crashes) == (1, 0)
+        stage.ledger.open("sold")
+        stage.until_empty()
+        assert stage.ledger.counts() == {"sold": 2}
+        left = {process.pid for process in worker.processes()} & before
+        assert left == {worker.process.pid}, "of the first worker, only the reloader is left"
+        worker.send(signal.SIGINT)
+        worker.exit_code(10)
+        eventually(lambda: not worker.processes(), "the end of all processes")
+
+    def test_told_to_end_it_ends_and_gives_back_what_runs(self, stage, project):
+        module = project.app("shop", f"{HEAD}@task\ndef send(key):\n    record(key)\n    until_open(key)\n")
+        assert module.exists()
+        stage.broker.push([call("shop.tasks.send", "sold")])
+        worker = stage.worker("--reload", **project.environment)
+        stage.ledger.wait_for("sold")
+        for process in worker.processes():
+            process.send_signal(signal.SIGINT)  # as a terminal does
+
+        worker.exit_code(10)
+        eventually(lambda: not worker.processes(), "the end of all processes")
+        [row] = stage.rows()
+        assert (row.state, row.attempt, row.crashes) == (0, 0, 0)
