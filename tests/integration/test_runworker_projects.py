@@ -76,10 +76,8 @@ class TestAModuleThatCannotBeImported:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere everything is spawned")
 class TestWhatShouldNotBeForked:
     def test_a_thread_of_an_import_is_named_and_the_actors_are_spawned(self, stage, project):
-        project.app(
-            "shop",
-            f"{SEND}\nimport threading\nthreading.Thread(target=until_open, args=('end',), name='ticker', daemon=True).start()\n",
-        )
+        ticker = "threading.Thread(target=until_open, args=('end',), name='ticker', daemon=True).start()"
+        project.app("shop", f"{SEND}\nimport threading\n{ticker}\n")
         worker = stage.worker("--processes", "2", **project.environment)
         stage.broker.push([call("shop.tasks.send", "sold")])
         tasks.note.enqueue("other")

@@ -57,7 +57,7 @@ class TestSigtermToAllAtOnce:
 
         assert tree.exit_code(HANG) == 0
         leaves_nothing(tree)
-        assert stage.ledger.counts() == {key: 1 for key in (*held, *(f"{key}-end" for key in held))}
+        assert stage.ledger.counts() == dict.fromkeys((*held, *(f"{key}-end" for key in held)), 1)
         assert {(row.task_id in waiting, row.attempt, row.crashes) for row in stage.rows()} == {(True, 0, 0)}
         assert stage.size() == 5
         assert stage.broker.nodes() == {}

@@ -138,6 +138,14 @@ def relay(key, queue_name):
     note.using(queue_name=queue_name).enqueue(key)
 
 
+@task
+async def chain(key, queues):
+    """Enqueue the same into the first of the queues, with the others to go; then end."""
+    if queues:
+        await chain.using(queue_name=queues[0]).aenqueue(key, queues[1:])
+    record(f"{key}-{len(queues)}")
+
+
 # Tasks that take long --------------------------------------------------------------------------------------------
 
 
