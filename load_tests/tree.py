@@ -19,6 +19,7 @@ from load_tests.stage import Worker
 
 ACTORS = 8
 KILLS = 20
+WARM_UP = 2000
 IDLE_SECONDS = 30.0
 PATIENCE = 30.0
 KILL_EVERY = 0.2
@@ -70,11 +71,11 @@ def idle(count: int) -> Figures:
 def restart(count: int) -> Figures:
     """Kill -9 an actor that runs a task, 20 times: milliseconds until another is ready, and until the task runs again.
 
-    There are as many actors, so that few are killed twice, and made to wait.
+    Each has worked before, so that none is taken for one that can only die, and made to wait.
     """
     ready, again = [], []
-    with empty_queue(), _tree(actors=KILLS) as tree:
-        tree.wait_for_actors(KILLS)
+    with empty_queue(), _tree() as tree:
+        tree.wait_for_actors(ACTORS)
         for kill in range(KILLS):
             to_ready, to_run = _kill(tree, tree.path / f"hold-{kill}")
             ready.append(to_ready)
@@ -84,6 +85,9 @@ def restart(count: int) -> Figures:
 
 def _kill(tree: "_Tree", marker: Path) -> tuple[float, float]:
     """Kill the actor of a task; return the milliseconds until another actor, and until another run."""
+    enqueue("sleep_10_ms", WARM_UP)
+    _until(lambda: not left(), "the actors have worked")
+    time.sleep(1.1)  # the longest pause between two beats that say so
     enqueue_one("hold", str(marker))
     _until(lambda: marker.exists() and marker.read_text().endswith("\n"), "the task runs")
     before = len(tree.stamps("ready"))
@@ -93,7 +97,7 @@ def _kill(tree: "_Tree", marker: Path) -> tuple[float, float]:
     _until(lambda: len(tree.stamps("ready")) > before, "another actor is ready")
     marker.with_suffix(".open").touch()
     _until(lambda: not left(), "the task is settled")
-    tree.wait_for_actors(KILLS)
+    tree.wait_for_actors(ACTORS)
     again = float(marker.read_text().splitlines()[1].split()[1])
     return 1000 * (tree.stamps("ready")[before] - killed), 1000 * (again - killed)
 
