@@ -247,3 +247,39 @@ async def test_empty_claims_are_counted_in_a_row(broker, actor):
     await soon(lambda: running.started)
 
     assert running.fetcher.empty_claims == 0
+
+
+class TestBesideOneThatRunsForLong:
+    @pytest.fixture
+    async def running(self, broker, actor, alone):
+        alone(0.001)
+        await suspect(broker, "long")
+        made = actor()
+        await soon(lambda: made.started)
+        return made
+
+    async def test_the_store_is_not_asked_over_and_over_for_others(self, broker, running):
+        before = len(broker.claims)
+        deadline = time.monotonic() + 0.5
+        await soon(lambda: time.monotonic() > deadline)
+
+        assert len(broker.claims) - before <= 10  # 1 + 2 + 4 + … + 256 ms
+
+    async def test_its_end_ends_the_pause(self, broker, actor, alone, monkeypatch):
+        alone(0.001)
+        monkeypatch.setattr(suspects_module, "EMPTY_PAUSE", LONG)
+        monkeypatch.setattr(suspects_module, "LONGEST_PAUSE", LONG)
+        await suspect(broker, "long")
+        running = actor()
+        await soon(lambda: running.fetcher.running and running.fetcher.empty_claims)
+        await suspect(broker, "next")
+        running.end("long")
+
+        await soon(lambda: running.names == ["long", "next"])
+
+    async def test_that_there_are_no_others_is_found_anew_and_quickly_when_it_has_ended(self, running):
+        await soon(lambda: running.fetcher.empty_claims >= 5)
+        running.end("long")
+        assert running.fetcher.empty_claims == 0
+
+        await soon(lambda: running.fetcher.empty_claims >= 2, within=0.5)

@@ -11,6 +11,8 @@ from django_vtasks.worker.slots import Slots
 
 ALONE = 1.0
 """Seconds for which a suspect runs alone; most poison works faster. See docs/adr/0007."""
+LONGEST_PAUSE = 2.0
+"""Seconds between two empty claims beside a suspect that runs for long; the first pauses are shorter."""
 
 
 class SuspectFetcher:
@@ -33,6 +35,7 @@ class SuspectFetcher:
         self._running: dict[int, Claim] = {}
         self._ended = asyncio.Event()
         self._outage = Outage(f"claim suspect tasks of queue {queue}")
+        self._pause = 0.0
         self.empty_claims = 0
         self.taken = 0
 
@@ -50,11 +53,12 @@ class SuspectFetcher:
                 await self._run(claims[0])
             else:
                 self.empty_claims += 1
-                await asyncio.sleep(EMPTY_PAUSE)
+                await self._rest()
 
     def ended(self, claim: Claim) -> None:
-        """Note that a started claim has ended."""
+        """Note that a started claim has ended; whether it was the last one is asked anew."""
         self._running.pop(id(claim), None)
+        self.empty_claims = 0
         self._ended.set()
 
     def give_up(self) -> None:
@@ -68,7 +72,19 @@ class SuspectFetcher:
         """Return the claims that have started and not ended."""
         return list(self._running.values())
 
+    async def _rest(self) -> None:
+        """Pause after an empty claim: ever longer while something runs, but not beyond an end."""
+        if not self._running:
+            await asyncio.sleep(EMPTY_PAUSE)
+            return
+        self._pause = min(LONGEST_PAUSE, 2 * self._pause or EMPTY_PAUSE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause):
+                await self._next_end()
+                self._pause = 0.0
+
     async def _run(self, claim: Claim) -> None:
+        self._pause = 0.0
         self.empty_claims = 0
         self.taken += 1
         self._slots.take(1)
