@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -75,7 +76,7 @@ class Launcher:
 
     async def launch(self, process: Startable) -> None:
         """Start a process; raise OSError, EOFError or TimeoutError when the system does not let us."""
-        starting = asyncio.ensure_future(asyncio.to_thread(self._start, process))
+        starting = self._begin(process)
         try:
             await asyncio.wait_for(asyncio.shield(starting), LAUNCH_TIMEOUT)
         except asyncio.CancelledError:
@@ -88,6 +89,20 @@ class Launcher:
                 self.fall_back(f"the fork server does not work: {type(error).__name__}: {error}")
             raise
         self._proven = True
+
+    def _begin(self, process: Startable) -> "asyncio.Future[None]":
+        """Start a process on a thread; raise OSError when there is none to be had."""
+        given_up = threading.Event()
+
+        def start() -> None:
+            if not given_up.is_set():
+                self._start(process)
+
+        try:
+            return asyncio.get_running_loop().run_in_executor(None, start)
+        except RuntimeError as error:
+            given_up.set()  # the pool keeps what it could not begin
+            raise OSError(errno.EAGAIN, str(error)) from error
 
     @staticmethod
     def _kill_late(starting: "asyncio.Future[None]", process: Startable) -> None:

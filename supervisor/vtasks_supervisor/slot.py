@@ -26,7 +26,7 @@ from vtasks_supervisor.spec import ChildSpec
 
 logger = logging.getLogger(__name__)
 
-KILL_GRACE = 2.0
+KILL_GRACE = 1.0
 """Seconds that a child has beyond its time to stop before it is killed."""
 KILL_TIMEOUT = 5.0
 """Seconds until a killed child must be gone; it may be in a call of the kernel that no signal interrupts."""

@@ -219,7 +219,10 @@ class Supervisor:
                 for slot in self._slots.values():
                     slot.forgive(late)
             due = self._clock() + TICK
-            self._look_after_children()
+            try:
+                self._look_after_children()
+            except Exception:
+                logger.exception("Could not look after all children")
 
     def _look_after_children(self) -> None:
         for slot in list(self._slots.values()):

@@ -148,6 +148,15 @@ class DatabaseContract(BrokerContract):
 
         assert len(await asyncio.wait_for(idle, AT_ONCE)) == 1
 
+    @pytest.mark.parametrize("suspects", [False, True], ids=["ordinary", "suspects"])
+    async def test_a_claim_that_does_not_wait_does_not_ask_to_be_woken(self, broker, monkeypatch, suspects):
+        asked: list[str] = []
+        monkeypatch.setattr(broker._wakeup, "arm", asked.append)
+
+        assert await broker.claim(ALICE, "mail", 1, suspects=suspects) == []
+
+        assert asked == []
+
     async def test_an_idle_claim_of_suspects_does_not_spin_on_a_delayed_task_that_is_due(
         self, broker, backdoor, monkeypatch
     ):

@@ -119,6 +119,19 @@ class ProcessContract(ChildContract):
         assert exit_.cause is Cause.NOT_STARTED
         assert "Too many open files" in exit_.reason
 
+    async def test_a_system_that_gives_no_threads_makes_it_end_like_one_that_died_at_once(self, start, monkeypatch):
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        method = self.launcher.method
+        monkeypatch.setattr("threading.Thread.start", refuse)
+        watched = await start(until_ready=False)
+
+        exit_ = await watched.exit()
+        assert exit_.cause is Cause.NOT_STARTED
+        assert "can't start new thread" in exit_.reason
+        assert self.launcher.method == method
+
     # How it ends ---------------------------------------------------------------------------------------------
 
     async def test_an_exit_without_a_last_word_is_a_crash_whatever_its_code(self, start):

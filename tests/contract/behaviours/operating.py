@@ -15,6 +15,16 @@ class Operating:
         assert await aside(broker.depth, "images") == Depth(waiting=4, delayed=0, running=0)
         assert await aside(broker.depth, "nothing") == Depth(0, 0, 0)
 
+    async def test_a_glance_at_several_queues_tells_what_depth_tells_of_each(self, broker):
+        await broker.apush([*tasks(3), *tasks(2, run_after=in_an_hour()), *tasks(4, queue="images")])
+        await take_one(broker)
+
+        assert await aside(broker.glance, ["mail", "images", "nothing"]) == {
+            "mail": Depth(waiting=2, delayed=2, running=1),
+            "images": Depth(waiting=4, delayed=0, running=0),
+            "nothing": Depth(0, 0, 0),
+        }
+
     async def test_queues_names_all_that_hold_a_task_and_no_other(self, broker):
         await broker.apush(
             [a_task(queue="waiting"), a_task(queue="delayed", run_after=in_an_hour()), a_task(), a_task(queue="done")]

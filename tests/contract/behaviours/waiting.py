@@ -53,6 +53,31 @@ class Waiting:
         served = await asyncio.wait_for(asyncio.gather(*idle), AT_ONCE)
         assert [len(claims) for claims in served] == [1, 1]
 
+    async def test_two_idle_claims_of_one_queue_and_one_broker_are_served(self, broker, second_broker):
+        idle = [await idle_claim(broker), await idle_claim(broker, BOB)]
+
+        for _ in idle:
+            await second_broker.apush(tasks(1))
+
+        served = await asyncio.wait_for(asyncio.gather(*idle), AT_ONCE)
+        assert [len(claims) for claims in served] == [1, 1]
+
+    async def test_an_idle_claim_wakes_on_a_push_beside_claims_of_suspects(self, broker, second_broker):
+        idle = await idle_claim(broker)
+        sent = a_task()
+
+        async def claim_suspects():
+            while True:
+                assert await broker.claim(BOB, "mail", 1, suspects=True) == []
+                await asyncio.sleep(0)
+
+        claiming = asyncio.create_task(claim_suspects())
+        await second_broker.apush([sent])
+
+        assert ids(await asyncio.wait_for(idle, AT_ONCE)) == [sent.id]
+        claiming.cancel()
+        await asyncio.wait({claiming})
+
     async def test_an_idle_claim_wakes_when_a_delayed_task_is_due(self, broker):
         idle = await idle_claim(broker)
         due = time.time() + 0.3

@@ -202,6 +202,10 @@ class Broker(Protocol):
         """Count the tasks of a queue; suspects wait."""
         ...
 
+    def glance(self, queues: Collection[str]) -> dict[str, Depth]:
+        """Do what depth() does for several queues, within a deadline; what is more than 10,000 counts as that many."""
+        ...
+
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks; return how many."""
         ...

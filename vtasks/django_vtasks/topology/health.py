@@ -7,7 +7,7 @@ from typing import Any
 from django_vtasks.brokers.base import Depth
 from django_vtasks.topology.plan import Plan, suspects_of
 from vtasks_supervisor import Event, Supervisor
-from vtasks_supervisor.events import ChildBeat, ChildReady, TreeReady, TreeStopping
+from vtasks_supervisor.events import ChildBeat, ChildExited, ChildReady, TreeReady, TreeStopping
 from vtasks_supervisor.slot import ChildState
 
 READY = "ready"
@@ -43,6 +43,8 @@ class Health:
                 for queue in self._plan.queue_names:
                     if event.name.startswith(f"{queue}#"):
                         self._progress[queue] = self._clock()
+            case ChildExited():
+                self._done.pop((event.name, event.incarnation), None)
             case TreeReady():
                 self._ready = True
             case TreeStopping():
@@ -53,7 +55,6 @@ class Health:
         key = (event.name, event.incarnation)
         if queue in self._progress and work != self._done.get(key, 0):
             self._progress[queue] = self._clock()
-        self._done = {known: count for known, count in self._done.items() if known[0] != event.name}
         self._done[key] = work
 
     @property
@@ -63,6 +64,11 @@ class Health:
         return (
             self._ready and not self._stopping and self._has_lease() and all(name in served for name in self._progress)
         )
+
+    @property
+    def has_actor(self) -> bool:
+        """Tell whether any actor lives, so that a restart of the whole worker would better nothing."""
+        return any(child.state == READY for child in self._supervisor.states)
 
     def problems(self) -> list[str]:
         """Return what is wrong, in words; empty when the worker is healthy."""

@@ -35,7 +35,7 @@ class Outside:
 
     @property
     def is_watched(self) -> bool:
-        """Tell whether anybody can ask for the depth of queues."""
+        """Tell whether anybody asks for the depth of queues."""
         return self._endpoint is not None or self._file is not None
 
     @property
@@ -66,10 +66,11 @@ class Outside:
         if self._file is None and self._notifier.watchdog_interval is None:
             return
         while True:
-            if not self._health.problems():
+            # To restart a worker helps against its own silence, not against that of a database.
+            if self._health.has_actor:
                 self._notifier.watchdog()
-                if self._file is not None:
-                    await asyncio.to_thread(self._file.touch)
+            if self._file is not None and not self._health.problems():
+                await asyncio.to_thread(self._file.touch)
             await asyncio.sleep(interval)
 
     def ready(self) -> None:

@@ -3,9 +3,9 @@
 import contextlib
 import logging
 
-import django
+from django_vtasks.topology.setup import set_up
 
-django.setup()
+set_up()
 
 
 def _import_all() -> None:

@@ -147,9 +147,8 @@ class QueueActor(Actor[object]):
 def _registry(context: Context) -> Registry:
     registry = Registry()
     registry.load()
-    if registry.errors:
-        errors = {module: f"{type(error).__name__}: {error}" for module, error in registry.errors.items()}
-        if not registry.modules:
-            raise ConfigError("No tasks module can be imported: " + "; ".join(f"{m}: {e}" for m, e in errors.items()))
-        context.say(BrokenModules(errors))
+    errors = {module: f"{type(error).__name__}: {error}" for module, error in registry.errors.items()}
+    if errors and not registry.modules:
+        raise ConfigError("No tasks module can be imported: " + "; ".join(f"{m}: {e}" for m, e in errors.items()))
+    context.say(BrokenModules(errors))
     return registry

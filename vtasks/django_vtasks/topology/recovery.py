@@ -14,6 +14,8 @@ from vtasks_supervisor.events import Cause, Exit
 logger = logging.getLogger(__name__)
 
 KILLED = -9
+LATE = 15.0
+"""Seconds after which a store has given up, or has done, whatever a dead actor had asked of it."""
 
 
 class Recovery:
@@ -28,6 +30,7 @@ class Recovery:
         self._on_suspects = on_suspects
         self._loop = asyncio.get_running_loop()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._later: set[asyncio.Task[None]] = set()
         self._outage = Outage("hand back the tasks of an actor that died")
         self._oom_kills = capacity.oom_kills()
 
@@ -41,11 +44,16 @@ class Recovery:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def finish(self, timeout: float) -> None:
-        """Wait until all that is under way is done, at most ``timeout`` seconds."""
+    async def wait(self, timeout: float) -> bool:
+        """Return whether all that is under way is done within ``timeout`` seconds."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=timeout)
-        for task in self._under_way:
+        return not self._under_way
+
+    async def finish(self, timeout: float) -> None:
+        """Give up what is not done within ``timeout`` seconds: the end of the lease gives the tasks back."""
+        await self.wait(timeout)
+        for task in (*self._under_way, *self._later):
             task.cancel()
 
     def look_for_suspects(self) -> dict[str, int]:
@@ -67,6 +75,14 @@ class Recovery:
                 len(reclaimed.returned) + len(reclaimed.buried), owner.slot, death.cause, len(reclaimed.buried),
             )  # fmt: skip
             await self._until_answered(self.look_for_suspects)
+        later = asyncio.create_task(self._reclaim_late(owner, Death(death.cause, frozenset())))
+        self._later.add(later)
+        later.add_done_callback(self._later.discard)
+
+    async def _reclaim_late(self, owner: Owner, death: Death) -> None:
+        """Look once more: the store may have been slow to obey the last claim that the actor sent."""
+        await asyncio.sleep(LATE)
+        await self._until_answered(lambda: self._coordinator.reclaim(owner, death))
 
     async def _until_answered[T](self, call: Callable[[], T]) -> T:
         """Ask the store on a thread, again and again."""

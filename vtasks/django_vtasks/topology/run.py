@@ -2,9 +2,12 @@
 
 import asyncio
 import atexit
+import contextlib
 import logging
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from django.apps import apps
@@ -12,9 +15,9 @@ from django.utils import autoreload
 from setproctitle import setproctitle
 
 from django_vtasks.topology.plan import Plan
-from django_vtasks.topology.tree import Tree, no_handlers
+from django_vtasks.topology.tree import Handlers, Tree, no_handlers
 from django_vtasks.worker.registry import Registry
-from vtasks_supervisor import Launcher, TreeFailed
+from vtasks_supervisor import Launcher, Supervisor, TreeFailed
 from vtasks_supervisor.launcher import LoopFactory
 from vtasks_supervisor.signals import handled
 
@@ -23,32 +26,64 @@ RELOAD_TIMEOUT = 2.0
 """Seconds that a worker has to end before new code starts; its tasks are given back."""
 
 
-def in_foreground(plan: Plan, started: Callable[[], object], *, reload: bool = False) -> TreeFailed | None:
+def in_foreground(
+    plan: Plan, started: Callable[[], object], *, reload: bool = False, owns_process: bool = False
+) -> TreeFailed | None:
     """Run a plan until a signal or its end; return why it gave up, if it did.
 
-    ``started`` is called on a thread when the store has answered.
+    ``started`` is called on a thread when the store has answered. A process that is the worker's own ends right after,
+    and does not wait for threads that wait for the store.
     """
     setproctitle("vtasks: supervisor")
+    early = [] if reload else _note_early_signals()
     # The modules that a fork server has imported would be the old ones after a change.
     launcher = Launcher([PRELOAD], method="spawn" if reload else None, loop_factory=_loop_factory())
     launcher.copy_this_process()
+    runner = asyncio.Runner()
     try:
-        asyncio.run(_run(plan, launcher, started, reload=reload))
+        runner.run(_run(plan, launcher, started, no_handlers if reload else partial(_handled, early)))
     except TreeFailed as failure:
         return failure
+    finally:
+        if not owns_process:
+            runner.close()
     return None
 
 
-async def _run(plan: Plan, launcher: Launcher, started: Callable[[], object], *, reload: bool) -> None:
+def _note_early_signals() -> list[int]:
+    """Return a list that gets the signals to stop which arrive before there is a supervisor to obey them.
+
+    Their default would end the process without an exit code of 0, or do nothing at all where it is a container's first.
+    """
+    early: list[int] = []
+
+    def note(received: int, frame: object) -> None:
+        early.append(received)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, note)
+    return early
+
+
+@contextlib.contextmanager
+def _handled(early: list[int], supervisor: Supervisor) -> Iterator[None]:
+    with handled(supervisor):
+        if early:
+            supervisor.stop()
+        yield
+
+
+async def _run(plan: Plan, launcher: Launcher, started: Callable[[], object], handlers: Handlers) -> None:
     tree = Tree(plan, launcher=launcher)
-    if reload:
+    if handlers is no_handlers:
         _stop_at_exit(tree)
     introducing: list[asyncio.Future[object]] = []
 
     def introduce() -> None:
         introducing.append(asyncio.ensure_future(asyncio.to_thread(started)))
 
-    await tree.run(no_handlers if reload else handled, introduce)
+    await tree.run(handlers, introduce)
 
 
 def reloading(work: Callable[[], object]) -> None:

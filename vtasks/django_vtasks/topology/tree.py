@@ -18,6 +18,7 @@ from django_vtasks.topology.recovery import Recovery
 from django_vtasks.topology.setup import set_up
 from django_vtasks.worker.flight import ID_WIDTH
 from django_vtasks.worker.lease import LeaseKeeper
+from django_vtasks.worker.outage import Outage
 from vtasks_supervisor import Backoff, ChildSpec, Event, Launcher, Place, Restart, Supervisor
 from vtasks_supervisor.events import Cause, ChildExited, ChildSaid, TreeReady, TreeStopping
 from vtasks_supervisor.spec import Notes
@@ -53,6 +54,8 @@ class Tree:
         self._health = Health(plan, self._supervisor)
         self._recovery: Recovery | None = None
         self._leased = asyncio.Event()
+        self._time_to_look = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def health(self) -> Health:
@@ -66,8 +69,14 @@ class Tree:
         """
         if self._launcher is not None:
             self._launcher.warm_up()
-        self._recovery = Recovery(self._coordinator, self._plan.node, self._start_suspects)
-        lease = LeaseKeeper(self._coordinator, self._plan.node, self._plan.lease, self._note_lease, self._look_around)
+        recovery = self._recovery = Recovery(self._coordinator, self._plan.node, self._start_suspects)
+        lease = LeaseKeeper(
+            self._coordinator,
+            self._plan.node,
+            self._plan.lease,
+            self._note_lease,
+            lambda: recovery.on_loop(self._time_to_look.set),
+        )
         # A guest in somebody else's process does not tell systemd that the process is ready, or well.
         notifier = Notifier.from_environ() if self._place is Place.PROCESS else Notifier()
         with handlers(self._supervisor), Outside(self._plan, self._health, notifier) as outside:
@@ -87,11 +96,12 @@ class Tree:
         self._supervisor.stop(at_once=at_once)
 
     async def _run_tree(self) -> None:
-        watching = asyncio.create_task(self._outside.keep())
+        duties = [asyncio.create_task(self._outside.keep()), asyncio.create_task(self._look_around())]
         try:
             await self._supervisor.run()
         finally:
-            watching.cancel()
+            for duty in duties:
+                duty.cancel()
 
     # Children ------------------------------------------------------------------------------------------------
 
@@ -158,31 +168,49 @@ class Tree:
     def _end_burst(self) -> None:
         """Stop when nothing is left to do, here or among the suspects."""
         if self._plan.burst and self._burst.is_over([child.name for child in self._supervisor.states]):
-            asyncio.get_running_loop().create_task(self._end_burst_without_suspects())
+            self._ending = self._ending or asyncio.create_task(self._end_burst_without_suspects())
 
     async def _end_burst_without_suspects(self) -> None:
         assert self._recovery is not None
-        await self._recovery.finish(RECLAIM_TIMEOUT)
-        suspects = await asyncio.to_thread(self._coordinator.suspects)
-        ours = suspects.keys() & set(self._plan.queue_names)
-        if ours:
+        try:
+            settled = await self._recovery.wait(RECLAIM_TIMEOUT)
+            suspects = await asyncio.to_thread(self._coordinator.suspects)
+        except Exception as error:  # noqa: BLE001 - whatever the store raises, the actors will ask again
+            logger.warning("Cannot tell whether the burst is over: %s", error)
+            return
+        finally:
+            self._ending = None
+        if ours := suspects.keys() & set(self._plan.queue_names):
             self._start_suspects(ours)
-        elif self._burst.is_over([child.name for child in self._supervisor.states]):
+        elif settled and self._burst.is_over([child.name for child in self._supervisor.states]):
             self._supervisor.stop()
 
-    # On the lease's thread -----------------------------------------------------------------------------------
+    # The store -----------------------------------------------------------------------------------------------
 
     def _note_lease(self) -> None:
+        """Take in, on the lease's thread, that the store has renewed the lease."""
         assert self._recovery is not None
         self._health.renewed_at = time.monotonic()
         self._recovery.on_loop(self._leased.set)
 
-    def _look_around(self) -> None:
-        """Use the moment at which the store has just answered."""
+    async def _look_around(self) -> None:
+        """Look at the queues after each look for vanished workers: beside the lease, which nothing may hold up."""
+        outage = Outage("look at the queues")
+        while True:
+            await self._time_to_look.wait()
+            self._time_to_look.clear()
+            try:
+                await asyncio.to_thread(self._look)
+            except Exception as error:  # noqa: BLE001 - whatever the store raises, the next look may succeed
+                await asyncio.sleep(outage.failed(error))
+            else:
+                outage.over()
+
+    def _look(self) -> None:
         assert self._recovery is not None
         self._health.suspects = self._recovery.look_for_suspects()
         if self._outside.is_watched:
-            self._health.depths = {queue: self._broker.depth(queue) for queue in self._plan.queue_names}
+            self._health.depths = self._broker.glance(self._plan.queue_names)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from django_vtasks.worker.outage import Outage
 
 logger = logging.getLogger(__name__)
 
-STOP_TIMEOUT = 2.0
+STOP_TIMEOUT = 1.0
 LASTS, EVERY, GRACE = 1 / 2, 1 / 6, 1 / 3
 """Parts of the ``ttl``: what a renewal buys, the time between two, and the time that a node has which is seen lapsed.
 

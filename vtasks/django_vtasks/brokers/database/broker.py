@@ -66,6 +66,7 @@ class DatabaseBroker:
         self._gateway = Gateway(using, self._dialect.prepare, deadline=deadline)
         briefly = functools.partial(self._dialect.prepare, lock_wait=LEASE_LOCK_WAIT)
         self._lease_gateway = Gateway(using, briefly, deadline=min(deadline, LEASE_DEADLINE))
+        self._look_gateway = Gateway(using, self._dialect.prepare, deadline=deadline)
         tables = Tables(using, self._dialect)
         self._failed = FailedList(tables, failed_cap)
         self._settling = Settling(tables, self._failed)
@@ -109,7 +110,7 @@ class DatabaseBroker:
         deadline = loop.time() + wait
         pauses = self._pauses()
         while True:
-            self._wakeup.arm(queue)
+            since = self._wakeup.arm(queue) if wait > 0 else 0
             rows = await self._call(claim, owner, queue, limit, undo=lambda late: self._give_back(owner, late))
             if rows:
                 self._wakeup.found()
@@ -120,7 +121,7 @@ class DatabaseBroker:
                 return []
             # A delayed task is none of a suspects' claim's business, which would look for it without a pause.
             pause = left if suspects or next_due is None else min(left, next_due)
-            if await self._wakeup.wait(queue, min(pause, next(pauses))):
+            if await self._wakeup.wait(queue, since, min(pause, next(pauses))):
                 pauses = self._pauses()
 
     async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
@@ -144,6 +145,7 @@ class DatabaseBroker:
         self._wakeup.close()
         self._gateway.abandon()
         self._lease_gateway.abandon()
+        self._look_gateway.abandon()
 
     def _settle(
         self, connection: BaseDatabaseWrapper, owner: Owner, settlements: Sequence[Settlement], settled: set[Receipt]
@@ -210,6 +212,10 @@ class DatabaseBroker:
         """Count the tasks of a queue."""
         return self._census.depth(queue)
 
+    def glance(self, queues: Collection[str]) -> dict[str, Depth]:
+        """Count the tasks of several queues, up to a limit, on a thread that nothing else waits for."""
+        return self._look_gateway.run(self._attempt, lambda _: {queue: self._census.glance(queue) for queue in queues})
+
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks."""
         total = 0
@@ -258,7 +264,7 @@ class DatabaseBroker:
 
     def suspects(self) -> dict[str, int]:
         """Count the suspects of each queue that has any."""
-        return self._apart(self._census.suspects)
+        return self._look_gateway.run(self._attempt, self._census.suspects)
 
     def connection_limit(self) -> int | None:
         """Return how many connections the server allows in all."""

@@ -26,13 +26,16 @@ RECONNECT_EVERY = 5.0
 
 
 class Wakeup(Protocol):
-    """Wakes a claim that found nothing; arm() before looking, wait() after."""
+    """Wakes a claim that found nothing; arm() before looking, wait() after, with what arm() returned.
 
-    def arm(self, queue: str) -> None:
-        """Forget what happened before now."""
+    Any number of claims may wait for the same queue, each for what happened since its own arm().
+    """
+
+    def arm(self, queue: str) -> int:
+        """Return a mark of what has happened so far."""
         ...
 
-    async def wait(self, queue: str, timeout: float) -> bool:
+    async def wait(self, queue: str, since: int, timeout: float) -> bool:
         """Return at the latest after ``timeout`` seconds; True when the database has said that there may be work."""
         ...
 
@@ -48,10 +51,11 @@ class Wakeup(Protocol):
 class Polling:
     """No signal at all: the time-outs alone."""
 
-    def arm(self, queue: str) -> None:
-        """Nothing to forget."""
+    def arm(self, queue: str) -> int:
+        """Nothing happens here."""
+        return 0
 
-    async def wait(self, queue: str, timeout: float) -> bool:
+    async def wait(self, queue: str, since: int, timeout: float) -> bool:
         """Sleep."""
         await asyncio.sleep(timeout)
         return False
@@ -73,19 +77,18 @@ class DataVersion:
         self._alias = alias
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
-        self._seen: dict[str, int] = {}
-        self._waiters: dict[asyncio.Future[None], str] = {}
+        self._waiters: dict[asyncio.Future[None], int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._found_at = clock()
 
-    def arm(self, queue: str) -> None:
-        """Remember the version that the next look will be based on."""
-        self._seen[queue] = self._version()
+    def arm(self, queue: str) -> int:
+        """Return the version that the next look will be based on."""
+        return self._version()
 
-    async def wait(self, queue: str, timeout: float) -> bool:
+    async def wait(self, queue: str, since: int, timeout: float) -> bool:
         """Wait until a look finds another version."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = queue
+        self._waiters[waiter] = since
         if len(self._waiters) == 1:
             self._look_later()
         try:
@@ -94,7 +97,7 @@ class DataVersion:
                     await waiter
         finally:
             del self._waiters[waiter]
-        return self._version() != self._seen[queue]
+        return self._version() != since
 
     def found(self) -> None:
         """Look often again."""
@@ -123,8 +126,8 @@ class DataVersion:
         if not self._waiters:
             return
         version = self._version()
-        for waiter, queue in self._waiters.items():
-            if version != self._seen[queue] and not waiter.done():
+        for waiter, since in self._waiters.items():
+            if version != since and not waiter.done():
                 waiter.set_result(None)
         self._look_later()
 
@@ -149,23 +152,31 @@ class Listener:
     def __init__(self, alias: str, channel: str) -> None:
         self._alias = alias
         self._channel = channel
-        self._events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._news: defaultdict[str, int] = defaultdict(int)
+        self._waiters: defaultdict[str, set[asyncio.Future[bool]]] = defaultdict(set)
         self._connection: Any = None
         self._unwatch: Callable[[], object] | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._failed = False
 
-    def arm(self, queue: str) -> None:
-        """Forget earlier notifications, and see to it that further ones arrive."""
-        self._events[queue].clear()
+    def arm(self, queue: str) -> int:
+        """Return how much news there was of the queue, and see to it that further news arrives."""
         if self._connection is None and self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
+        return self._news[queue]
 
-    async def wait(self, queue: str, timeout: float) -> bool:
+    async def wait(self, queue: str, since: int, timeout: float) -> bool:
         """Wait for a notification of the queue; without a connection, look again soon."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout if self._connection is not None else min(timeout, 0.25)):
-                return await self._events[queue].wait()
+        if self._news[queue] != since:
+            return True
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiters[queue].add(waiter)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout if self._connection is not None else min(timeout, 0.25)):
+                    return await waiter
+        finally:
+            self._waiters[queue].discard(waiter)
         return False
 
     def found(self) -> None:
@@ -177,7 +188,6 @@ class Listener:
             self._connecting.cancel()
             self._connecting = None
         self._drop()
-        self._events.clear()
 
     async def _connect(self) -> None:
         opening = _on_thread(self._open)
@@ -222,15 +232,23 @@ class Listener:
         try:
             self._connection.pgconn.consume_input()
             while (notification := self._connection.pgconn.notifies()) is not None:
-                self._events[notification.extra.decode()].set()
+                self._tell(notification.extra.decode())
         except psycopg.Error as error:
             logger.warning("Lost the LISTEN connection to database %s: %s", self._alias, error)
             self._drop()
             self._wake_all()
 
+    def _tell(self, queue: str) -> None:
+        """Note news of a queue, and wake all that wait for it."""
+        if queue in self._news:
+            self._news[queue] += 1
+        for waiter in self._waiters.get(queue, ()):
+            if not waiter.done():
+                waiter.set_result(True)
+
     def _wake_all(self) -> None:
-        for event in self._events.values():
-            event.set()
+        for queue in self._news:
+            self._tell(queue)
 
     def _drop(self) -> None:
         if self._unwatch is not None:

@@ -100,6 +100,10 @@ class MemoryBroker:
             waiting, delayed = self._queues[queue].counts(self._clock())
             return Depth(waiting, delayed, self._running.queues().count(queue))
 
+    def glance(self, queues: Collection[str]) -> dict[str, Depth]:
+        """Count the tasks of several queues."""
+        return {queue: self.depth(queue) for queue in queues}
+
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks; return how many."""
         with self._mutex:

@@ -86,7 +86,12 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
         for setting in topology.without_effect():
             logger.warning("%s has no effect on this version's worker", setting)
-        failure = run.in_foreground(plan, lambda: self._introduce(plan, options["verbosity"]), reload=options["reload"])
+        failure = run.in_foreground(
+            plan,
+            lambda: self._introduce(plan, options["verbosity"]),
+            reload=options["reload"],
+            owns_process=self._owns_process,
+        )
         if self._owns_process:
             # Something may be left behind that the interpreter would wait for, such as a thread of the project's.
             # All has been settled or given back by now.
@@ -117,6 +122,12 @@ _port.__name__ = "port number"  # argparse: "invalid port number value"
 
 def _leave(code: int) -> None:
     time.sleep(LAST_MOMENT)
+    flushing = threading.Thread(target=_flush, daemon=True)  # whoever reads the output may not read
+    flushing.start()
+    flushing.join(LAST_MOMENT)
+    os._exit(code)
+
+
+def _flush() -> None:
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(code)
