@@ -185,7 +185,7 @@ def test_nothing_is_lost_while_workers_are_killed_at_random(stage, settings):
     chance = random.Random(seed)
     numbers = range(2000)
     stage.enqueue_many(
-        (chance.choice([tasks.work, tasks.awork]), (f"t{n}", round(chance.uniform(0, 0.01), 3)), {}) for n in numbers
+        (chance.choice([tasks.work, tasks.awork]), (f"t{n}", round(chance.uniform(0, 0.03), 3)), {}) for n in numbers
     )
     killer = Killer(stage, chance)
 

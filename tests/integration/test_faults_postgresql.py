@@ -1,6 +1,7 @@
 """PostgreSQL that restarts, freezes or cannot be heard: calls reach their deadline, the worker comes back."""
 
 import contextlib
+import signal
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -104,6 +105,18 @@ def test_a_server_frozen_beyond_the_lease_runs_a_task_twice_at_most(own, own_ser
 
     assert_all_ran(own, again=16)
     assert worker.is_running
+
+
+def test_the_end_of_a_worker_does_not_wait_for_threads_that_wait_for_the_store(own, own_server):
+    tasks.ahold.enqueue("held")
+    worker = own.worker(VTASKS_SHUTDOWN_TIMEOUT="2", VTASKS_LEASE="30")
+    own.ledger.wait_for("held")
+    own_server.freeze()
+    worker.send(signal.SIGTERM)
+
+    # Two seconds to drain, and a few for killing, handing back, and ending the lease.
+    assert worker.exit_code(2 + 5) == 0
+    eventually(lambda: not worker.processes(), "no process is left")
 
 
 @pytest.fixture

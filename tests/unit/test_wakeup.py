@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from django.db import connections
 
 from django_vtasks.brokers.database import wakeup
 from django_vtasks.brokers.database.wakeup import LONGEST_LOOK, SHORTEST_LOOK, DataVersion, Listener
@@ -44,6 +45,11 @@ def commit(alias, name="anything"):
     CounterRow.objects.using(alias).create(name=name, value=1)
 
 
+def notify(alias, channel, queue):
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [channel, queue])
+
+
 class TestDataVersion:
     def test_it_looks_often_while_there_is_work_and_ever_more_seldom_in_a_silence(self, data_version, clock):
         pauses = []
@@ -61,10 +67,10 @@ class TestDataVersion:
 
     async def test_a_commit_that_brings_no_work_does_not_end_a_silence(self, data_version, alias, clock):
         clock.now += 3600
-        data_version.arm("mail")
+        since = data_version.arm("mail")
         await aside(commit, alias)
 
-        assert await data_version.wait("mail", PATIENCE)
+        assert await data_version.wait("mail", since, PATIENCE)
         assert data_version.pause() == LONGEST_LOOK
 
     async def test_work_of_one_queue_makes_the_next_look_of_all_come_soon(
@@ -72,8 +78,7 @@ class TestDataVersion:
     ):
         monkeypatch.setattr(wakeup, "LONGEST_LOOK", 3600.0)
         clock.now += 1e9
-        data_version.arm("mail")
-        waiting = asyncio.create_task(data_version.wait("mail", PATIENCE))
+        waiting = asyncio.create_task(data_version.wait("mail", data_version.arm("mail"), PATIENCE))
         await asyncio.sleep(0)
         await aside(commit, alias)
         data_version.found()
@@ -89,10 +94,7 @@ class TestDataVersion:
 
         monkeypatch.setattr(data_version, "_version", look)
         queues = [f"queue-{number}" for number in range(20)]
-        for queue in queues:
-            data_version.arm(queue)
-        looks.clear()
-        waits = [asyncio.create_task(data_version.wait(queue, PATIENCE)) for queue in queues]
+        waits = [asyncio.create_task(data_version.wait(queue, 1, PATIENCE)) for queue in queues]
         await soon(lambda: len(looks) >= 3)
         for wait in waits:
             wait.cancel()
@@ -100,18 +102,25 @@ class TestDataVersion:
         assert len(looks) < len(queues)
 
     async def test_every_queue_that_waits_is_woken(self, data_version, alias):
-        for queue in ("mail", "images"):
-            data_version.arm(queue)
-        waits = [asyncio.create_task(data_version.wait(queue, PATIENCE)) for queue in ("mail", "images")]
+        marks = {queue: data_version.arm(queue) for queue in ("mail", "images")}
+        waits = [asyncio.create_task(data_version.wait(queue, since, PATIENCE)) for queue, since in marks.items()]
         await asyncio.sleep(0)
         await aside(commit, alias)
 
         assert await asyncio.gather(*waits) == [True, True]
 
-    async def test_without_a_commit_a_wait_ends_with_its_time(self, data_version):
-        data_version.arm("mail")
+    async def test_a_claim_that_comes_later_does_not_swallow_the_commit_another_waits_for(self, data_version, alias):
+        since = data_version.arm("mail")
+        waiting = asyncio.create_task(data_version.wait("mail", since, PATIENCE))
+        await asyncio.sleep(0)
+        await aside(commit, alias)
+        later = data_version.arm("mail")
 
-        assert await data_version.wait("mail", 0.02) is False
+        assert await data_version.wait("mail", later, 0.02) is False
+        assert await asyncio.wait_for(waiting, PATIENCE / 2) is True
+
+    async def test_without_a_commit_a_wait_ends_with_its_time(self, data_version):
+        assert await data_version.wait("mail", data_version.arm("mail"), 0.02) is False
         await asyncio.sleep(2 * LONGEST_LOOK)
         assert data_version._timer is None
 
@@ -171,3 +180,17 @@ class TestListener:
         listener.close()
 
         assert "Cannot LISTEN on database postgres; polling instead" in caplog.text
+
+    async def test_a_claim_that_comes_later_does_not_swallow_the_notification_another_waits_for(self, listener):
+        listener.arm("mail")
+        await soon(lambda: listener._connection is not None)
+        looking = waited = listener.arm("mail")
+        waiting = asyncio.create_task(listener.wait("mail", waited, PATIENCE))
+        await asyncio.sleep(0)
+        await aside(notify, "postgres", "vtasks_test", "mail")
+        later = await soon(lambda: (mark := listener.arm("mail")) != looking and mark)
+
+        assert await asyncio.wait_for(waiting, PATIENCE / 2) is True
+        assert await listener.wait("mail", looking, PATIENCE) is True
+        assert await listener.wait("mail", later, 0.02) is False
+        listener.close()

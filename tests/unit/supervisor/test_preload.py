@@ -1,7 +1,9 @@
 """What the fork server finds dangerous, and the environment it is started in."""
 
+import asyncio
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,25 @@ async def test_a_fork_server_that_has_worked_is_asked_again():
         await launcher.launch(Refused())
 
     assert launcher.method == "forkserver"
+
+
+async def test_what_found_no_thread_is_not_started_when_there_is_one_again():
+    launcher = Launcher(method="forkserver")
+    begun = []
+    pool = ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(pool)
+
+    class Late(Started):
+        def start(self):
+            begun.append(self)
+
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "_adjust_thread_count", refuse)
+        with pytest.raises(OSError, match="can't start new thread"):
+            await launcher.launch(Late())
+    await launcher.launch(Started())
+
+    assert begun == []

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from django_vtasks.brokers.base import Owner, Reclaimed
-from django_vtasks.topology import capacity
+from django_vtasks.topology import capacity, recovery
 from django_vtasks.topology.recovery import Recovery
 from django_vtasks.worker import outage
 from tests.unit.worker.doubles import soon, turns
@@ -99,6 +99,16 @@ async def test_nothing_is_blamed_for_the_end_of_an_actor_that_was_told_to_stop(r
     await soon(lambda: len(store.calls) == 2)
 
     assert {death.running for _, death in store.calls} == {frozenset()}
+
+
+async def test_a_claim_that_the_store_obeys_after_its_actor_is_dead_is_handed_back_unharmed(
+    recover, store, monkeypatch
+):
+    monkeypatch.setattr(recovery, "LATE", 0.01)
+    recover.ended("mail#1", 1, Exit(cause=Cause.CRASHED, code=-9, notes=(b"a" * 32,)))
+    await soon(lambda: len(store.calls) == 2)
+
+    assert [death.running for _, death in store.calls] == [{"a" * 32}, frozenset()]
 
 
 class TestCause:
