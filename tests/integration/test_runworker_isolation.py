@@ -15,8 +15,8 @@ everywhere = pytest.mark.parametrize(
 both_kinds = pytest.mark.parametrize("kind", ["def", "async"])
 
 PARTIES = 8
-ITS_OWN_CONNECTIONS = 4
-"""Gateway, lease, LISTEN, and one that is being replaced."""
+ITS_OWN_CONNECTIONS = 6
+"""Of the actor: calls and LISTEN; of the supervisor: lease and look; and two that are being replaced."""
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_where_no_server_sets_a_limit_none_is_named(plan):
 def test_each_running_task_may_have_a_connection_beside_those_of_each_actor_and_of_the_supervisor(plan, own):
     broker = backend_with_broker(plan.backend).broker
 
-    assert banner.expected_connections(plan, broker) == own + 2 * (20 + own) + 3 * (5 + own)
+    assert banner.expected_connections(plan, broker) == 2 + 2 * (20 + own) + 3 * (5 + own)
 
 
 def test_a_store_that_is_no_database_has_no_line_about_connections(plan, monkeypatch):
@@ -53,7 +53,7 @@ def test_a_store_that_is_no_database_has_no_line_about_connections(plan, monkeyp
 
 
 def test_a_server_that_may_run_out_of_connections_is_worth_a_warning(plan, own):
-    expected = 55 + 6 * own
+    expected = 2 + 55 + 5 * own
 
     assert banner.too_many(plan, expected) is None
     assert banner.too_many(plan, None) is None

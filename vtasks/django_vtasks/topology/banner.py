@@ -9,6 +9,8 @@ from django_vtasks.topology.plan import Plan, backend_with_broker
 
 logger = logging.getLogger(__name__)
 
+SUPERVISOR = 2
+"""Connections of the supervisor: one for the lease, one for looking at the queues."""
 COLUMNS = "{:<24} {:>9} {:>11}"
 
 
@@ -37,12 +39,12 @@ def most_connections(plan: Plan) -> int | None:
 def expected_connections(plan: Plan, broker: Broker) -> int | None:
     """Return how many connections the worker opens at most; None for a store that is no database.
 
-    One thread per running task may have one of its own, beside what the broker needs for each actor and the lease.
+    One thread per running task may have one of its own, beside what each actor and the supervisor need.
     """
     own = broker.capabilities.connections
     if own is None:
         return None
-    return own + sum(queue.processes * (queue.concurrency + own) for queue in plan.queues)
+    return SUPERVISOR + sum(queue.processes * (queue.concurrency + own) for queue in plan.queues)
 
 
 def too_many(plan: Plan, most_connections: int | None) -> str | None:
