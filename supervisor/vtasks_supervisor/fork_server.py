@@ -32,13 +32,24 @@ def copy_this_process(modules: Iterable[str]) -> bool:
         return False
     try:
         if preload.share(modules):
-            preload.problem, preload.loaded = "", False  # the usual fork server finds out for itself
+            preload.problem = ""  # the usual fork server finds out for itself
             return False
         server._forkserver_address, server._forkserver_alive_fd, server._forkserver_pid = _fork()  # noqa: SLF001
-        preload.loaded = False
     finally:
+        preload.loaded = False
         gc.enable()
     return True
+
+
+def forget() -> None:
+    """Let the next child have a new fork server.
+
+    The one there is ends when its last child has ended, and tells of their ends until then.
+    """
+    server: Any = forkserver._forkserver  # noqa: SLF001 - there is no other way in
+    if server._forkserver_pid is not None:  # noqa: SLF001
+        os.close(server._forkserver_alive_fd)  # noqa: SLF001
+        server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None  # noqa: SLF001
 
 
 def _has_loop() -> bool:

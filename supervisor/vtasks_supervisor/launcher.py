@@ -24,6 +24,8 @@ PRELOAD_LAST = "vtasks_supervisor.preload_now"
 """Not imported here: it acts when it is imported."""
 LAUNCH_TIMEOUT = 60.0
 """Seconds that the fork server may take for its imports and the first fork."""
+SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.ENOSPC}
+"""What a fork server that has worked is not to blame for."""
 
 
 class Startable(Protocol):
@@ -64,15 +66,21 @@ class Launcher:
 
         To be called before there is an event loop or a thread.
         """
-        if self.method == "forkserver":
-            with self._lock, self._shielded():
-                fork_server.copy_this_process(self._modules)
+        self._prepare(lambda: fork_server.copy_this_process(self._modules))
 
     def warm_up(self) -> None:
         """Let the fork server begin to import; return before it is done."""
-        if self.method == "forkserver":
+        self._prepare(forkserver.ensure_running)
+
+    def _prepare(self, begin: Callable[[], object]) -> None:
+        """Let a fork server begin, if there shall be one; without it there is spawning."""
+        if self.method != "forkserver":
+            return
+        try:
             with self._lock, self._shielded():
-                forkserver.ensure_running()
+                begin()
+        except OSError as error:
+            self.fall_back(f"there can be no fork server: {type(error).__name__}: {error}")
 
     async def launch(self, process: Startable) -> None:
         """Start a process; raise OSError, EOFError or TimeoutError when the system does not let us."""
@@ -82,13 +90,11 @@ class Launcher:
         except asyncio.CancelledError:
             self._kill_late(starting, process)
             raise
-        except (OSError, EOFError) as error:
-            if isinstance(error, TimeoutError):
-                self._kill_late(starting, process)
+        except TimeoutError as error:
+            self._kill_late(starting, process)
             if not self._proven:
-                self.fall_back(f"the fork server does not work: {type(error).__name__}: {error}")
+                self._give_up(error)
             raise
-        self._proven = True
 
     def _begin(self, process: Startable) -> "asyncio.Future[None]":
         """Start a process on a thread; raise OSError when there is none to be had."""
@@ -110,7 +116,24 @@ class Launcher:
 
     def _start(self, process: Startable) -> None:
         with self._lock, self._shielded():
-            process.start()
+            try:
+                process.start()
+            except (OSError, EOFError) as error:
+                self._blame(error)
+                raise
+            self._proven = True
+
+    def _blame(self, error: Exception) -> None:
+        """Draw the conclusions from a failed start: give a fork server that has worked up for another one, once."""
+        if not self._proven:
+            self._give_up(error)
+        elif self.method == "forkserver" and getattr(error, "errno", None) not in SCARCE:
+            logger.warning("The fork server cannot be reached any more; another one is started: %r", error)
+            fork_server.forget()
+            self._proven = False
+
+    def _give_up(self, error: Exception) -> None:
+        self.fall_back(f"the fork server does not work: {type(error).__name__}: {error}")
 
     @contextlib.contextmanager
     def _shielded(self) -> Iterator[None]:

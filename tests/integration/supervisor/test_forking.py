@@ -1,8 +1,14 @@
 """What children share through the fork server, what they must not see of it, and when they are spawned instead."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
 import pytest
 
-from tests.integration.supervisor.trees import PRELOAD
+from tests.integration.probes import eventually
+from tests.integration.supervisor.trees import PRELOAD, ROOT
 
 pytestmark = pytest.mark.skipif("sys.platform != 'linux'", reason="forking is safe on Linux only")
 
@@ -47,3 +53,51 @@ def test_children_see_nothing_of_how_they_were_started(start, method, path):
 
     assert environment.get("PYTHONPATH") == path
     assert "VTASKS_SUPERVISOR_PRELOAD" not in environment
+
+
+def unlink_socket_of(server):
+    (address,) = {connection.laddr for connection in server.net_connections("unix") if connection.laddr}
+    Path(address).unlink()
+
+
+def test_a_fork_server_that_cannot_be_reached_any_more_is_followed_by_another(start):
+    tree = start({"name": "a"}, {"name": "b"}, patient=True)
+    tree.until("TreeReady")
+    first = tree.fork_server.pid
+    unlink_socket_of(tree.fork_server)
+    tree.tell("a", "die", 3)
+    assert tree.exit_of("a")["code"] == 3
+    assert tree.exit_of("a", 2)["cause"] == "NOT_STARTED"
+    tree.ready("a", 3)
+    parent, shares = tree.ask("a", "imported_by")
+
+    assert shares
+    assert parent not in {first, tree.process.pid}
+    assert tree.log.count("The fork server cannot be reached any more") == 1
+    tree.tell("b", "die", 4)
+    assert tree.exit_of("b")["code"] == 4
+    tree.ready("b", 2)
+    eventually(lambda: not psutil.pid_exists(first), "the end of the first one with its last child, and its burial")
+    assert tree.stop() == 0
+
+
+@pytest.mark.parametrize("preparation", ["copy_this_process", "warm_up"])
+@pytest.mark.parametrize(
+    ("directory", "reason"), [("/no/such/directory", "FileNotFoundError"), (None, "AF_UNIX path too long")]
+)
+def test_children_are_spawned_where_a_fork_server_cannot_have_its_socket(tmp_path, preparation, directory, reason):
+    if directory is None:
+        directory = tmp_path / ("long" * 30)
+        directory.mkdir()
+    program = f"""
+import tempfile
+from vtasks_supervisor import Launcher, preload
+tempfile.tempdir = {str(directory)!r}
+launcher = Launcher()
+launcher.{preparation}()
+print(launcher.method, preload.loaded)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.stdout == "spawn False\n", done.stderr
+    assert reason in done.stderr

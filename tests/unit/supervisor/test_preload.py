@@ -1,6 +1,7 @@
 """What the fork server finds dangerous, and the environment it is started in."""
 
 import asyncio
+import errno
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vtasks_supervisor import launcher, preload
+from vtasks_supervisor import fork_server, launcher, preload
 from vtasks_supervisor.launcher import Launcher
 
 
@@ -58,8 +59,11 @@ def test_the_environment_is_what_it_was_when_a_child_is_started(monkeypatch):
 class Refused:
     """What the system does not let us start."""
 
+    def __init__(self, error=None):
+        self._error = error or EOFError("no")
+
     def start(self):
-        raise EOFError("no")
+        raise self._error
 
     def kill(self):
         raise AssertionError("there is nothing to kill")
@@ -79,13 +83,30 @@ async def test_a_fork_server_that_never_worked_is_given_up(caplog):
     assert caplog.text.count("forking is not safe: the fork server does not work: EOFError: no") == 1
 
 
-async def test_a_fork_server_that_has_worked_is_asked_again():
+async def test_a_fork_server_that_has_worked_is_not_to_blame_for_what_is_scarce(monkeypatch):
+    monkeypatch.setattr(fork_server, "forget", lambda: pytest.fail("forgotten"))
     launcher = Launcher(method="forkserver")
     await launcher.launch(Started())
+    for _ in range(3):
+        with pytest.raises(OSError, match="Too many open files"):
+            await launcher.launch(Refused(OSError(errno.EMFILE, "Too many open files")))
+
+    assert launcher.method == "forkserver"
+
+
+async def test_after_a_fork_server_that_has_worked_one_other_is_tried(monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(fork_server, "forget", lambda: forgotten.append(1))
+    launcher = Launcher(method="forkserver")
+    for _ in range(2):
+        await launcher.launch(Started())
+        with pytest.raises(FileNotFoundError):
+            await launcher.launch(Refused(FileNotFoundError(errno.ENOENT, "no socket")))
+        assert launcher.method == "forkserver"
     with pytest.raises(EOFError):
         await launcher.launch(Refused())
 
-    assert launcher.method == "forkserver"
+    assert (launcher.method, len(forgotten)) == ("spawn", 2)
 
 
 async def test_what_found_no_thread_is_not_started_when_there_is_one_again():
