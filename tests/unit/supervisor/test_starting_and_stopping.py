@@ -9,6 +9,7 @@ from vtasks_supervisor.errors import SpecError
 from vtasks_supervisor.events import Cause, ChildExited, TreeReady, TreeStopping
 from vtasks_supervisor.frames import Pause, Resume, Stop, Tell
 from vtasks_supervisor.policy import Restart
+from vtasks_supervisor.slot import KILL_GRACE
 from vtasks_supervisor.supervisor import Supervisor
 from vtasks_supervisor.testing import FakeChild, Nursery
 
@@ -110,7 +111,7 @@ class TestStopping:
 
             assert second.received[-1] == Stop(20.0)
             assert first.received[-1] == Stop(1.0)
-            assert tree.clock() - asked_at == pytest.approx(20.0 + 2.0 + 1.0 + 2.0, abs=0.1)
+            assert tree.clock() - asked_at == pytest.approx(20.0 + KILL_GRACE + 1.0 + KILL_GRACE, abs=0.1)
 
     @in_its_own_time
     async def test_a_child_that_does_not_stop_in_time_is_killed(self, caplog):
@@ -118,7 +119,7 @@ class TestStopping:
             child = await tree.ready_child()
             child.obedient = False
             tree.supervisor.stop()
-            for _ in range(26):
+            for _ in range(25):
                 await asyncio.sleep(1.0)
                 child.beat()
             assert child.kills == 0
@@ -140,7 +141,7 @@ class TestStopping:
         child = await tree.child()
         vars(child)["kill"] = lambda: None
         tree.supervisor.stop()
-        await tree.ends(within=5.0 + 2.0 + 5.0 + 0.1)
+        await tree.ends(within=5.0 + KILL_GRACE + 5.0 + 0.1)
 
         assert not child.exited.done()
 
@@ -213,7 +214,7 @@ class TestStopping:
             await tree.ends()
 
             assert (first.kills, second.kills) == (1, 1)
-            assert tree.clock() - asked_at == pytest.approx(2 * 2.0, abs=0.1)
+            assert tree.clock() - asked_at == pytest.approx(2 * KILL_GRACE, abs=0.1)
 
     @in_its_own_time
     async def test_a_stop_at_once_hurries_the_one_that_is_under_way(self):
@@ -228,7 +229,7 @@ class TestStopping:
 
             assert child.received == [Stop(25.0), Stop(0.0, at_once=True)]
             assert child.kills == 1
-            assert tree.clock() - asked_at == pytest.approx(2.0, abs=0.1)
+            assert tree.clock() - asked_at == pytest.approx(KILL_GRACE, abs=0.1)
 
     @in_its_own_time
     async def test_a_cancelled_tree_is_drained(self):
