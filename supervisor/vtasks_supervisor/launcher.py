@@ -66,18 +66,18 @@ class Launcher:
 
         To be called before there is an event loop or a thread.
         """
-        self._prepare(lambda: fork_server.copy_this_process(self._modules))
+        self._prepare(lambda: fork_server.copy_this_process(self._modules), {})
 
     def warm_up(self) -> None:
         """Let the fork server begin to import; return before it is done."""
-        self._prepare(forkserver.ensure_running)
+        self._prepare(forkserver.ensure_running, self._orders())
 
-    def _prepare(self, begin: Callable[[], object]) -> None:
+    def _prepare(self, begin: Callable[[], object], environment: dict[str, str]) -> None:
         """Let a fork server begin, if there shall be one; without it there is spawning."""
         if self.method != "forkserver":
             return
         try:
-            with self._lock, self._shielded():
+            with self._lock, self._shielded(environment):
                 begin()
         except OSError as error:
             self.fall_back(f"there can be no fork server: {type(error).__name__}: {error}")
@@ -115,7 +115,7 @@ class Launcher:
         starting.add_done_callback(lambda late: None if late.exception() else process.kill())
 
     def _start(self, process: Startable) -> None:
-        with self._lock, self._shielded():
+        with self._lock, self._shielded(self._orders()):
             try:
                 process.start()
             except (OSError, EOFError) as error:
@@ -136,18 +136,20 @@ class Launcher:
         self.fall_back(f"the fork server does not work: {type(error).__name__}: {error}")
 
     @contextlib.contextmanager
-    def _shielded(self) -> Iterator[None]:
+    def _shielded(self, environment: dict[str, str]) -> Iterator[None]:
         """Block signals: children inherit the mask, and take signals once they have handlers for them."""
         resource_tracker.ensure_running()  # its first launch would unblock them
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, preload.GUARDED)
         try:
-            with _environment(self._orders() if self.method == "forkserver" else {}):
+            with _environment(environment):
                 yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _orders(self) -> dict[str, str]:
         """Return the environment in which a fork server starts; it may start anew with any child."""
+        if self.method != "forkserver":
+            return {}
         known = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]  # noqa: SLF001 - has no getter
         if preload.__name__ not in known:
             # Without __main__, which would run the project's manage.py in the fork server.

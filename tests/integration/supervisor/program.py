@@ -45,7 +45,7 @@ def policy(*, patient):
     return Policy(Backoff(0.001, 0.001), RestartBudget(limit=1000), Escalation(starts=1000))
 
 
-async def main(orders):
+async def main(orders, launcher):
     specs = [
         ChildSpec(
             make=getattr(actors, spec.pop("make", "Worker")),
@@ -57,7 +57,7 @@ async def main(orders):
     supervisor = Supervisor(
         specs,
         hook=tell,
-        launcher=Launcher(orders["preload"], method=orders["method"]),
+        launcher=launcher,
         policy=policy(patient=orders["patient"]),
         reaps=True,
     )
@@ -69,7 +69,12 @@ async def main(orders):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    orders = json.loads(sys.argv[1])
+    copied = orders["method"] == "copy"
+    launcher = Launcher(orders["preload"], method="forkserver" if copied else orders["method"])
+    if copied:
+        launcher.copy_this_process()
     try:
-        asyncio.run(main(json.loads(sys.argv[1])))
+        asyncio.run(main(orders, launcher))
     except TreeFailed as error:
         sys.exit(str(error))

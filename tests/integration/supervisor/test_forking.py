@@ -44,7 +44,7 @@ def test_children_are_spawned_where_forking_is_not_safe_and_one_warning_says_why
     assert tree.stop() == 0
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("method", ["copy", "forkserver", "spawn"])
 @pytest.mark.parametrize("path", ["/some/where", None])
 def test_children_see_nothing_of_how_they_were_started(start, method, path):
     tree = start({"name": "a"}, method=method, **({} if path is None else {"PYTHONPATH": path}))
