@@ -179,9 +179,10 @@ def test_a_server_that_does_not_answer_holds_no_thread(database, monkeypatch, al
         monkeypatch.setitem(connections.settings[alias], "HOST", "127.0.0.1")
         monkeypatch.setitem(connections.settings[alias], "PORT", silent.getsockname()[1])
         gateway = Gateway(alias, lambda _: None, deadline=3.0)
+        others = set(threading.enumerate())
         with pytest.raises(DatabaseError):
             gateway.run(current_thread)
-        [thread] = [thread for thread in threading.enumerate() if thread.name == f"vtasks-{alias}"]
+        [thread] = {thread for thread in threading.enumerate() if thread.name == f"vtasks-{alias}"} - others
         gateway.abandon()
         thread.join(PATIENCE)
 
