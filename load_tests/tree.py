@@ -135,20 +135,20 @@ def kill_drain(count: int) -> Figures:
     seed = random.randrange(2**32)  # noqa: S311 - no secret
     chance, kills, tasks = random.Random(seed), 0, 20_000  # noqa: S311 - no secret
     print(f"seed {seed}")
-    with empty_queue(), tempfile.TemporaryDirectory(prefix="vtasks-ledger-") as ledger, _tree(actors=4) as tree:
-        tree.wait_for_actors(4)
-        enqueue("mark", tasks, Path(ledger))
-        began = due = time.monotonic()
-        while left():
-            if time.monotonic() - began > DRAIN_TIMEOUT:
-                raise RuntimeError(f"{left()} tasks did not end.")
-            if time.monotonic() >= due and (actors := tree.actors()):
-                with suppress(ProcessLookupError):
-                    os.kill(chance.choice(list(actors.values())), signal.SIGKILL)
-                    kills += 1
-                due += KILL_EVERY
-            time.sleep(0.01)
-        took = time.monotonic() - began
+    with empty_queue(), tempfile.TemporaryDirectory(prefix="vtasks-ledger-") as ledger:
+        enqueue("mark", tasks, Path(ledger))  # before there is a worker: a fast one would be done before the first kill
+        with _tree(actors=4) as tree:
+            began = due = time.monotonic()
+            while left():
+                if time.monotonic() - began > DRAIN_TIMEOUT:
+                    raise RuntimeError(f"{left()} tasks did not end.")
+                if time.monotonic() >= due and (actors := tree.actors()):
+                    with suppress(ProcessLookupError):
+                        os.kill(chance.choice(list(actors.values())), signal.SIGKILL)
+                        kills += 1
+                    due += KILL_EVERY
+                time.sleep(0.01)
+            took = time.monotonic() - began
         runs = [len(entry.read_text()) for entry in Path(ledger).iterdir()]
         failed = backend().broker.failed_count()
     if len(runs) != tasks or failed or not kills:
