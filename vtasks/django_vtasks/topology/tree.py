@@ -57,11 +57,6 @@ class Tree:
         self._time_to_look = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
 
-    @property
-    def health(self) -> Health:
-        """Return what is known of the tree's health."""
-        return self._health
-
     async def run(self, handlers: Handlers, started: Callable[[], object] = lambda: None) -> None:
         """Run until stopped; raise TreeFailed when no actor can do its work.
 
