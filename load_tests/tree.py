@@ -21,6 +21,8 @@ ACTORS = 8
 KILLS = 20
 WARM_UP = 2000
 IDLE_SECONDS = 30.0
+SETTLE = 60.0
+"""Seconds of silence after which SQLite's workers look as seldom as they ever do."""
 PATIENCE = 30.0
 KILL_EVERY = 0.2
 _ACTOR = re.compile(r"vtasks: (.+#\d+)\s*$")
@@ -51,10 +53,10 @@ def memory(count: int) -> Figures:
 
 
 def idle(count: int) -> Figures:
-    """Measure the CPU of each process of an idle tree of eight actors; the busiest counts."""
+    """Measure the CPU of each process of a tree of eight actors that has been idle for a while; the busiest counts."""
     with empty_queue(), _tree() as tree:
         tree.wait_for_actors(ACTORS)
-        time.sleep(5.0)
+        time.sleep(SETTLE)
         before = {process: sum(process.cpu_times()[:2]) for process in tree.processes()}
         time.sleep(IDLE_SECONDS)
         percent = {

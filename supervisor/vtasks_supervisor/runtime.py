@@ -20,8 +20,8 @@ FIRST_BEAT = 0.05
 """Seconds between the first two beats; the pauses double from there."""
 BEAT_EVERY = 1.0
 """Seconds between two beats of a loop that has something to tell, or a third of its liveness time-out."""
-IDLE_BEAT_EVERY = 5.0
-"""Seconds between two beats of one that has not, or half of its liveness time-out."""
+IDLE_BEAT_EVERY = 10.0
+"""Seconds between two beats of one that has not, or a third of its liveness time-out."""
 ORPHAN_TIMEOUT = 0.5
 """Seconds that an actor has to let go of everything when its supervisor is dead."""
 FLUSH_TIMEOUT = 1.0
@@ -47,7 +47,7 @@ class Runtime:
         self.incarnation = incarnation
         self.recorder = recorder
         self._beat_every = min(BEAT_EVERY, liveness_timeout / 3)
-        self._idle_beat_every = min(IDLE_BEAT_EVERY, liveness_timeout / 2)
+        self._idle_beat_every = min(IDLE_BEAT_EVERY, liveness_timeout / 3)
         self._actor = actor
         self._channel = channel
         self._mailbox: Mailbox[Any] = Mailbox()

@@ -22,8 +22,10 @@ from vtasks_supervisor.task_child import TaskChild
 
 logger = logging.getLogger(__name__)
 
-TICK = 1.0
-"""Seconds between two looks after all children."""
+SHORTEST_TICK, LONGEST_TICK = 0.1, 2.0
+"""Seconds between two looks after all children: a tenth of the shortest time-out, within these limits."""
+STANDSTILL = 1.0
+"""Seconds by which a look must be late to say that this process itself stood still."""
 START_PATIENCE = 1.0
 """Seconds for which the start of one child may hold up the next."""
 LAST_STAGE_TIMEOUT = 1.0
@@ -210,19 +212,23 @@ class Supervisor:
     # What time brings ----------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        due = self._clock() + TICK
         while True:
+            due = self._clock() + self._pause()
             await asyncio.sleep(max(0.0, due - self._clock()))
             late = self._clock() - due
-            if late > TICK:
+            if late > STANDSTILL:
                 # This process stood still: a suspended laptop, SIGSTOP, a frozen container.
                 for slot in self._slots.values():
                     slot.forgive(late)
-            due = self._clock() + TICK
             try:
                 self._look_after_children()
             except Exception:
                 logger.exception("Could not look after all children")
+
+    def _pause(self) -> float:
+        specs = [slot.spec for slot in self._slots.values()]
+        shortest = min((min(spec.start_timeout, spec.liveness_timeout) for spec in specs), default=LONGEST_TICK * 10)
+        return min(LONGEST_TICK, max(SHORTEST_TICK, shortest / 10))
 
     def _look_after_children(self) -> None:
         for slot in list(self._slots.values()):

@@ -30,7 +30,7 @@ class Store:
         return self._answer("renew", node, ttl, answers=self.renewed, usual=True)
 
     def nodes(self):
-        return self.leases
+        return self._answer("nodes", answers=[], usual=self.leases)
 
     def reclaim_expired(self, own, cause, among):
         return self._answer("reclaim_expired", own, cause, among, answers=self.reclaimed, usual=Reclaimed([], []))
@@ -67,8 +67,8 @@ def keep(store, monkeypatch):
     monkeypatch.setattr(outage, "FIRST_DELAY", 0.001)
     made = []
 
-    def keep(ttl=0.03, renewed=lambda: None, looked=lambda: None):
-        keeper = LeaseKeeper(store, NODE, ttl, renewed, looked)
+    def keep(ttl=0.03, renewed=lambda: None, took_back=lambda: None):
+        keeper = LeaseKeeper(store, NODE, ttl, renewed, took_back)
         made.append(keeper)
         keeper.start()
         return keeper
@@ -84,22 +84,30 @@ def keep(store, monkeypatch):
 
 def test_it_takes_the_lease_at_once_and_tells_of_each_renewal_before_it_looks_for_others(store, keep):
     told = []
-    keep(
-        renewed=lambda: told.append(("renewed", store.count("renew"), store.count("reclaim_expired"))),
-        looked=lambda: told.append(("looked", store.count("renew"), store.count("reclaim_expired"))),
-    )
+    keep(renewed=lambda: told.append((store.count("renew"), store.count("reclaim_expired"))))
     store.wait_for("renew", 4)
 
-    assert told[:4] == [("renewed", 1, 0), ("looked", 1, 1), ("renewed", 2, 1), ("looked", 2, 2)]
+    assert told[:2] == [(1, 0), (2, 1)]
     assert store.calls[0] == ("renew", NODE, 0.015)
 
 
-def test_each_renewal_looks_for_nodes_that_vanished(store, keep):
-    keep()
+def test_each_renewal_looks_for_nodes_that_vanished_and_every_third_for_what_they_left(store, keep):
+    keep(ttl=0.6)
+    store.wait_for("reclaim_expired", 2)
+    names = [call[0] for call in store.calls]
+
+    assert names == ["renew", "nodes", "reclaim_expired", *["renew", "nodes"] * 3, "reclaim_expired"]
+    assert store.calls[2] == ("reclaim_expired", NODE, "The worker's lease ran out", set())
+
+
+def test_what_a_vanished_node_left_locked_is_looked_for_at_the_next_renewal(store, keep):
+    store.leases["dead"] = 0.0
+    keep(ttl=1.2)
+    store.wait_for("reclaim_expired", 2)
+    del store.leases["dead"]
     store.wait_for("reclaim_expired", 3)
 
-    assert [call[0] for call in store.calls[:4]] == ["renew", "reclaim_expired", "renew", "reclaim_expired"]
-    assert store.calls[1] == ("reclaim_expired", NODE, "The worker's lease ran out", set())
+    assert [call[0] for call in store.calls][-4:] == ["reclaim_expired", "renew", "nodes", "reclaim_expired"]
 
 
 def test_it_renews_three_times_in_the_time_that_a_renewal_buys(store, keep):
@@ -115,20 +123,20 @@ def test_it_renews_three_times_in_the_time_that_a_renewal_buys(store, keep):
 def test_a_node_that_has_lapsed_is_given_a_third_of_the_time_to_come_back(store, keep):
     store.leases["dead"] = 0.0
     keep(ttl=1.2)
-    store.wait_for("reclaim_expired", 1)
+    store.wait_for("nodes", 1)
     began = time.monotonic()
-    store.wait_for("reclaim_expired", 3)
+    store.wait_for("reclaim_expired", 2)
     elapsed = time.monotonic() - began
     among = [call[3] for call in store.calls if call[0] == "reclaim_expired"]
 
-    assert among[:3] == [set(), set(), {"dead"}]
+    assert among == [set(), {"dead"}]
     assert elapsed >= 0.35
 
 
 def test_its_own_lease_that_has_lapsed_is_nobodys_business(store, keep):
     store.leases[NODE] = -1.0
     keep()
-    store.wait_for("reclaim_expired", 5)
+    store.wait_for("reclaim_expired", 3)
 
     assert {frozenset(call[3]) for call in store.calls if call[0] == "reclaim_expired"} == {frozenset()}
 
@@ -136,15 +144,15 @@ def test_its_own_lease_that_has_lapsed_is_nobodys_business(store, keep):
 def test_after_an_outage_everybody_has_time_to_renew_before_anybody_takes_over(store, keep):
     """The first to reach the store again finds all leases run out, those of live workers too."""
     keep(ttl=1.2)
-    store.wait_for("reclaim_expired", 1)
+    store.wait_for("nodes", 1)
     store.leases["alive"] = 0.0
     store.trouble["renew"] = OSError("closed")
     store.wait_for("renew", 3)
-    looks = store.count("reclaim_expired")
+    looks = store.count("nodes")
     store.trouble.clear()
-    store.wait_for("reclaim_expired", looks + 2)
+    store.wait_for("nodes", looks + 2)
     store.leases["alive"] = 1.0
-    store.wait_for("reclaim_expired", looks + 5)
+    store.wait_for("nodes", looks + 6)
 
     assert {frozenset(call[3]) for call in store.calls if call[0] == "reclaim_expired"} == {frozenset()}
 
@@ -194,10 +202,12 @@ def test_the_first_renewal_reports_no_loss(store, keep, caplog):
 
 
 def test_what_it_takes_back_is_reported(store, keep, caplog):
+    told = []
     store.reclaimed[:] = [Reclaimed(["a", "b"], ["c"]), Reclaimed([], [])]
-    keep()
+    keep(took_back=lambda: told.append(store.count("reclaim_expired")))
     store.wait_for("reclaim_expired", 3)
 
+    assert told == [1]
     assert [record.getMessage() for record in caplog.records] == [
         "Took back 3 tasks of vanished workers; 1 of them failed for good"
     ]
@@ -205,12 +215,11 @@ def test_what_it_takes_back_is_reported(store, keep, caplog):
 
 def test_a_reclaim_that_fails_costs_the_lease_nothing(store, keep):
     store.trouble["reclaim_expired"] = OSError("deadlock")
-    renewed, looked = [], []
-    keep(renewed=lambda: renewed.append(1), looked=lambda: looked.append(1))
+    renewed = []
+    keep(renewed=lambda: renewed.append(1))
     store.wait_for("renew", 4)
 
     assert len(renewed) >= 3
-    assert not looked
 
 
 def test_a_lease_that_cannot_be_ended_runs_out_by_itself(store, keep, caplog):

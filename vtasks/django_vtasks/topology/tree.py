@@ -29,6 +29,8 @@ STAGE = 1
 """Of queue actors; batching actors start before them and stop after them, the scheduler the other way round."""
 SUSPECTS_BACKOFF = Backoff(first=0.05, longest=1.0)
 """An actor of suspects is there to die; the innocent among them shall not wait for long."""
+LOOK_EVERY = 1 / 3
+"""The part of the lease between two looks at the queues."""
 RECLAIM_TIMEOUT = 1.0
 """Seconds for handing back the tasks of actors that died at the very end."""
 
@@ -186,20 +188,23 @@ class Tree:
         """Take in, on the lease's thread, that the store has renewed the lease."""
         assert self._recovery is not None
         self._health.renewed_at = time.monotonic()
-        self._recovery.on_loop(self._leased.set)
+        if not self._leased.is_set():
+            self._recovery.on_loop(self._leased.set)
 
     async def _look_around(self) -> None:
-        """Look at the queues after each look for vanished workers: beside the lease, which nothing may hold up."""
+        """Look at the queues regularly, and when tasks were taken back: beside the lease, which nothing may hold up."""
         outage = Outage("look at the queues")
         while True:
-            await self._time_to_look.wait()
             self._time_to_look.clear()
             try:
                 await asyncio.to_thread(self._look)
             except Exception as error:  # noqa: BLE001 - whatever the store raises, the next look may succeed
                 await asyncio.sleep(outage.failed(error))
-            else:
-                outage.over()
+                continue
+            outage.over()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY * self._plan.lease):
+                    await self._time_to_look.wait()
 
     def _look(self) -> None:
         assert self._recovery is not None

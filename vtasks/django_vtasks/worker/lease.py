@@ -19,6 +19,8 @@ LASTS, EVERY, GRACE = 1 / 2, 1 / 6, 1 / 3
 
 In all they are one: so long it takes at most until somebody takes over.
 """
+SWEEP_EVERY = 1 / 2
+"""The part of the ``ttl`` between two looks at all tasks that run, though no node has vanished."""
 LONGEST_PAUSE = 1 / 15
 """The part of the ``ttl`` after which a failed renewal is tried again: with the call's deadline, within the grace."""
 
@@ -26,8 +28,8 @@ LONGEST_PAUSE = 1 / 15
 class LeaseKeeper:
     """Renew the lease of a node, and take over from nodes that vanished within ``ttl`` seconds.
 
-    Called on the thread: ``renewed`` each time that the store has renewed the lease, ``looked`` after the look for
-    others that follows.
+    Called on the thread: ``renewed`` each time that the store has renewed the lease, ``took_back`` when the look for
+    others that follows has handed tasks back.
     """
 
     def __init__(
@@ -36,15 +38,16 @@ class LeaseKeeper:
         node: str,
         ttl: float,
         renewed: Callable[[], object],
-        looked: Callable[[], object] = lambda: None,
+        took_back: Callable[[], object] = lambda: None,
     ) -> None:
         self._coordinator = coordinator
         self._node = node
         self._ttl = ttl
         self._stop = threading.Event()
         self._renewed = renewed
-        self._looked = looked
+        self._took_back = took_back
         self._has_lease = False
+        self._sweep_at = 0.0
         self._outage = Outage("renew the lease")
         self._lapses = Lapses(GRACE * ttl)
         self._thread = threading.Thread(target=self._keep, name="vtasks-lease", daemon=True)
@@ -86,11 +89,20 @@ class LeaseKeeper:
             self._has_lease = True
         elif not renewed:
             logger.error("The lease of node %s had run out; its tasks were given to others", self._node)
-        reclaimed = self._coordinator.reclaim_expired(self._node, "The worker's lease ran out", self._vanished(began))
+        self._take_back(began)
+        self._outage.over()
+
+    def _take_back(self, now: float) -> None:
+        """Look for nodes that vanished; from time to time also for tasks that nobody's node holds any more."""
+        vanished = self._vanished(now)
+        if not vanished and now < self._sweep_at:
+            return
+        reclaimed = self._coordinator.reclaim_expired(self._node, "The worker's lease ran out", vanished)
+        # Tasks that somebody has locked have been passed over: come back for them soon.
+        self._sweep_at = now + (0.0 if vanished else SWEEP_EVERY * self._ttl)
         if reclaimed.returned or reclaimed.buried:
             logger.warning(
                 "Took back %d tasks of vanished workers; %d of them failed for good",
                 len(reclaimed.returned) + len(reclaimed.buried), len(reclaimed.buried),
             )  # fmt: skip
-        self._outage.over()
-        self._looked()
+            self._took_back()

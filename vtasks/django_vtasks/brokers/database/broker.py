@@ -49,6 +49,8 @@ LEASE_LOCK_WAIT = 1
 ATTEMPTS = 5
 """How often a transaction is tried that deadlocks with another."""
 
+type ClaimStatement = Callable[[BaseDatabaseWrapper, Owner, str, int], list[ClaimedRow]]
+
 
 class DatabaseBroker:
     """Tasks in the tables of ``django_vtasks.db``, reached through the alias ``using``.
@@ -111,11 +113,12 @@ class DatabaseBroker:
         pauses = self._pauses()
         while True:
             since = self._wakeup.arm(queue) if wait > 0 else 0
-            rows = await self._call(claim, owner, queue, limit, undo=lambda late: self._give_back(owner, late))
+            rows, next_due = await self._call(
+                self._take, claim, owner, queue, limit, undo=lambda late: self._give_back(owner, late[0])
+            )
             if rows:
                 self._wakeup.found()
                 return [_claim(row, owner, queue) for row in sorted(rows, key=lambda row: (row.rank, row.id))]
-            next_due = await self._call(self._look, owner, queue)
             left = deadline - loop.time()
             if left <= 0:
                 return []
@@ -166,10 +169,21 @@ class DatabaseBroker:
     def _pauses(self) -> Iterator[float]:
         return itertools.chain(self._dialect.first_pauses, itertools.repeat(self._dialect.longest_pause))
 
-    def _look(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str) -> float | None:
-        if not self._leases.has_lease(owner.node):
+    def _take(
+        self,
+        connection: BaseDatabaseWrapper,
+        claim: Callable[..., list[ClaimedRow]],
+        owner: Owner,
+        queue: str,
+        limit: int,
+    ) -> tuple[list[ClaimedRow], float | None]:
+        """Claim; when there is nothing, return the seconds until there is, if anybody knows."""
+        if rows := claim(connection, owner, queue, limit):
+            return rows, None
+        prospect = self._census.prospect(connection, owner.node, queue)
+        if not prospect.has_lease:
             raise LeaseLost(f"Node {owner.node} has no lease; its tasks were given to others.")
-        return self._census.seconds_until_due(queue)
+        return [], prospect.next_due
 
     def _give_back(self, owner: Owner, rows: list[ClaimedRow]) -> None:
         receipts = [(row.id, row.fence) for row in rows]

@@ -1,21 +1,36 @@
 """Counting and clearing queues."""
 
+from typing import NamedTuple
+
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Count, F
+from django.db.models import Count
 
 from django_vtasks.brokers.base import Depth
 from django_vtasks.brokers.database.dialect import free_locks
 from django_vtasks.brokers.database.tables import Tables
-from django_vtasks.db.clock import MICROSECONDS, Now
+from django_vtasks.db.clock import MICROSECONDS, NOW, Now
 from django_vtasks.db.models import TaskState
 
 # The state is no parameter: a generic plan could not use the partial index.
 _SUSPECTS = "SELECT queue, COUNT(*) FROM vtasks_task WHERE state = 3 GROUP BY queue"
 
+# Asked by each idle actor every few seconds: without the ORM, which takes ten times as long as the database.
+_PROSPECT = """
+SELECT EXISTS (SELECT 1 FROM vtasks_node WHERE name = %s),
+       (SELECT due - {now} FROM vtasks_task WHERE state = 2 AND queue = %s ORDER BY due LIMIT 1)
+"""
+
 AT_MOST = 10_000
 CHUNK = 1000
 """Rows deleted in one transaction: few enough that nobody waits for their locks."""
+
+
+class Prospect(NamedTuple):
+    """Whether a node has its lease, and the seconds until the first delayed task of a queue is due, if there is one."""
+
+    has_lease: bool
+    next_due: float | None
 
 
 class Census:
@@ -57,11 +72,12 @@ class Census:
         """Return the queues that hold tasks."""
         return list(self._tables.tasks().order_by("queue").values_list("queue", flat=True).distinct())
 
-    def seconds_until_due(self, queue: str) -> float | None:
-        """Return how long the first delayed task of a queue has to wait; None when there is none."""
-        rows = self._tables.tasks(queue=queue, state=TaskState.DELAYED).order_by("due")
-        left = rows.annotate(left=F("due") - Now()).values_list("left", flat=True).first()
-        return None if left is None else max(0.0, left / MICROSECONDS)
+    def prospect(self, connection: BaseDatabaseWrapper, node: str, queue: str) -> Prospect:
+        """Return what an owner of ``node`` that found nothing to claim has to expect."""
+        with connection.cursor() as cursor:
+            cursor.execute(_PROSPECT.format(now=NOW[connection.vendor]), [node, queue])
+            has_lease, left = cursor.fetchone()
+        return Prospect(bool(has_lease), None if left is None else max(0.0, left / MICROSECONDS))
 
     def clear_some(self, queue: str) -> int:
         """Delete up to CHUNK tasks that do not run, with their locks; a row that is being claimed stays."""

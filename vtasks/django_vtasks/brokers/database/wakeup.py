@@ -15,7 +15,7 @@ from django.db import connections
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_LOOK, LONGEST_LOOK = 0.005, 0.5
+SHORTEST_LOOK, LONGEST_LOOK = 0.005, 1.0
 """Seconds between two looks at SQLite's data version; one costs some 0.2 ms of CPU, nearly all of it for waking up."""
 LOOKS_PER_SILENCE = 50
 """The pause before a look is this part of the time since the last work: what comes late is seen a little later."""
