@@ -12,6 +12,9 @@ class Store(Broker, Coordinator, Protocol):
 class Backdoor(Protocol):
     """The way into one empty store that exists for one test."""
 
+    keeps_age: bool
+    """Whether a task that is handed back, or due, takes the place that its age gives it."""
+
     def open(self) -> Store:
         """Return another instance on the same store, as another process would have."""
         ...

@@ -1,5 +1,6 @@
 """What a store should do, in the fewest words: the model that the state machine compares with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from django_vtasks.brokers.base import Ack, Bury, Claim, Owner, Reclaimed, Retry, Settlement
@@ -47,9 +48,16 @@ class Model:
         self.tasks[envelope.id] = ModelTask(envelope, self.accepted, envelope.run_after is not None)
         return True
 
-    def claim(self, owner: Owner, limit: int, *, suspects: bool) -> list[ModelTask]:
+    def claim(
+        self, owner: Owner, limit: int, *, suspects: bool, chosen: Sequence[str] | None = None
+    ) -> list[ModelTask]:
+        """Claim what comes first; or, of a store that has an order of its own, the tasks that it has ``chosen``."""
         due = [task for task in self.waiting() if not task.delayed and task.suspect is suspects]
-        claimed = sorted(due, key=lambda task: (-task.envelope.priority, task.place))[:limit]
+        if chosen is None:
+            claimed = sorted(due, key=lambda task: (-task.envelope.priority, task.place))[:limit]
+        else:
+            assert len(chosen) == min(limit, len(due))
+            claimed = [next(task for task in due if task.envelope.id == task_id) for task_id in chosen]
         for task in claimed:
             task.owner = owner
             task.attempt += 1

@@ -24,6 +24,7 @@ from tests.contract.database import DatabaseBackdoor
 from tests.contract.given import A_LEASE, AN_HOUR, ENDINGS, a_task, in_an_hour, mutex, throttle
 from tests.contract.model import Model, ModelTask
 from tests.contract.test_memory import MemoryBackdoor
+from tests.contract.test_valkey import ValkeyBackdoor
 
 NODES = ("north", "south")
 OWNERS = (Owner("north", "mail#1"), Owner("north", "mail#2"), Owner("south", "mail#1"))
@@ -101,10 +102,10 @@ class Conservation(RuleBasedStateMachine):
             with pytest.raises(LeaseLost):
                 self.runner.run(claiming)
             return []
-        expected = self.model.claim(owner, limit, suspects=suspects)
-
         claims = self.runner.run(claiming)
 
+        chosen = None if self.backdoor.keeps_age else [claim.envelope.id for claim in claims]
+        expected = self.model.claim(owner, limit, suspects=suspects, chosen=chosen)
         assert [self.seen(claim) for claim in claims] == [
             (task.envelope.id, task.attempt, task.crashes) for task in expected
         ]
@@ -283,3 +284,7 @@ def test_the_memory_conserves_tasks():
 
 def test_sqlite_conserves_tasks(database):
     explore(lambda: DatabaseBackdoor(database("default")), examples=30)
+
+
+def test_valkey_conserves_tasks(valkey_server):
+    explore(lambda: ValkeyBackdoor(valkey_server), examples=30)

@@ -16,6 +16,8 @@ from tests.contract.given import A_LEASE, ALICE, a_task, throttle
 class MemoryBackdoor:
     """One broker for all: another process has no part in this one's memory."""
 
+    keeps_age = True
+
     def __init__(self, failed_cap: int = 1000) -> None:
         self._broker = MemoryBroker(failed_cap=failed_cap)
 

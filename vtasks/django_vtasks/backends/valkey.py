@@ -1,0 +1,79 @@
+"""Tasks in Valkey, or in a Redis that speaks the same."""
+
+from functools import cache
+from typing import Any
+
+from django.core import checks
+from django.core.signals import setting_changed
+
+from django_vtasks import conf
+from django_vtasks.backends.base import BrokerBackend
+from django_vtasks.errors import ConfigError
+
+try:
+    from django_vtasks.brokers.valkey import ValkeyBroker
+    from django_vtasks.brokers.valkey.connector import check_url
+except ImportError as error:
+    raise ConfigError("ValkeyTaskBackend needs the package valkey: pip install 'django-vtasks[valkey]'.") from error
+
+
+class ValkeyTaskBackend(BrokerBackend):
+    """Enqueue to the server that ``OPTIONS["BROKER_URL"]`` names; inside a transaction, when it commits.
+
+    With ``CLUSTER_MODE`` the URL is that of any node of a cluster. With ``MIN_REPLICAS`` an enqueue raises
+    NotReplicated unless so many replicas have it.
+    """
+
+    valid_options = frozenset({"BROKER_URL", "CLUSTER_MODE", "MIN_REPLICAS"})
+
+    @property
+    def broker(self) -> ValkeyBroker:
+        """Return the process's broker for these options."""
+        config = conf.current()
+        return _broker(
+            self._url, config.valkey_prefix, config.dlq_cap, self._cluster_mode, self._min_replicas
+        )
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        """Add what is wrong with the options."""
+        messages = super().check(**kwargs)
+        try:
+            check_url(self.options.get("BROKER_URL"))
+            _ = self._cluster_mode, self._min_replicas
+        except ConfigError as error:
+            messages.append(checks.Error(f"TASKS[{self.alias!r}]['OPTIONS']: {error}", id="vtasks.E004"))
+        return messages
+
+    @property
+    def _url(self) -> str:
+        url = self.options.get("BROKER_URL")
+        check_url(url)
+        return str(url)
+
+    @property
+    def _cluster_mode(self) -> bool:
+        mode = self.options.get("CLUSTER_MODE", False)
+        if not isinstance(mode, bool):
+            raise ConfigError(f"CLUSTER_MODE must be True or False, not {mode!r}.")
+        return mode
+
+    @property
+    def _min_replicas(self) -> int:
+        count = self.options.get("MIN_REPLICAS", 0)
+        if type(count) is not int or count < 0:
+            raise ConfigError(f"MIN_REPLICAS must be a number of replicas, not {count!r}.")
+        return count
+
+
+@cache
+def _broker(url: str, prefix: str, failed_cap: int, is_cluster: bool, min_replicas: int) -> ValkeyBroker:  # noqa: FBT001
+    """One broker per server and process: Django's backend objects are one per thread or asyncio task."""
+    return ValkeyBroker(url, prefix=prefix, failed_cap=failed_cap, is_cluster=is_cluster, min_replicas=min_replicas)
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "TASKS":
+        _broker.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_vtasks.backends.valkey")

@@ -1,0 +1,218 @@
+"""The broker and coordinator of one Valkey server or cluster: the hot path here, the rest delegated."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from django_vtasks import wire
+from django_vtasks.brokers.base import (
+    Capabilities,
+    Claim,
+    Death,
+    Depth,
+    FailedTask,
+    Owner,
+    Reclaimed,
+    Settlement,
+)
+from django_vtasks.brokers.valkey import keys as key_names
+from django_vtasks.brokers.valkey import settling
+from django_vtasks.brokers.valkey.census import Census
+from django_vtasks.brokers.valkey.connector import Connector
+from django_vtasks.brokers.valkey.entry import Entry
+from django_vtasks.brokers.valkey.failed import FailedList
+from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.leases import Leases
+from django_vtasks.brokers.valkey.link import Link
+from django_vtasks.brokers.valkey.pushing import pushes
+from django_vtasks.brokers.valkey.settling import MICROSECONDS, Receipt
+from django_vtasks.envelope import Envelope
+
+logger = logging.getLogger(__name__)
+
+LONGEST_WAIT = 5.0
+"""Seconds after which an idle claim looks again, though no bell has rung."""
+SHORTEST_WAIT = 0.001
+"""Seconds: the server takes no wait for none, but for one without end."""
+SUSPECTS_EVERY = 0.1
+"""Seconds between two looks for suspects, which have no bell."""
+
+
+class ValkeyBroker:
+    """Tasks under the keys of ``prefix`` on the server at ``url``, or in the cluster that it belongs to.
+
+    Cheap to make; connections open with the first call.
+    """
+
+    capabilities = Capabilities(unique=True, throttle=True, transactional=False)
+
+    def __init__(self, url: str, *, prefix: str, failed_cap: int = 1000, is_cluster: bool = False) -> None:
+        self._keys = Keys(prefix)
+        self._link = Link(Connector(url, prefix, is_cluster=is_cluster))
+        self._failed_cap = failed_cap
+        self._failed = FailedList(self._keys, self._link)
+        self._leases = Leases(self._keys, self._link, failed_cap)
+        self._census = Census(self._keys, self._link)
+
+    # Producers -----------------------------------------------------------------------------------------------
+
+    def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Add tasks; what comes after a call that fails is not added."""
+        accepted: list[bool] = []
+        for script, names, arguments, count in pushes(self._keys, envelopes):
+            accepted += _accepted(self._link.call(script, names, arguments), count)
+        return accepted
+
+    async def apush(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Do what push() does without blocking the loop."""
+        accepted: list[bool] = []
+        for script, names, arguments, count in pushes(self._keys, envelopes):
+            accepted += _accepted(await self._link.acall(script, names, arguments), count)
+        return accepted
+
+    # Actors --------------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0, suspects: bool = False
+    ) -> list[Claim]:
+        """Take due tasks; when there are none, wait for the queue's bell, or for the time of the next delayed task."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while True:
+            claims, next_due = await self._take(owner, queue, limit, suspects=suspects)
+            left = deadline - loop.time()
+            if claims or left <= 0:
+                return claims
+            if suspects:
+                await asyncio.sleep(min(left, SUSPECTS_EVERY))
+            else:
+                pause = min(left, LONGEST_WAIT, LONGEST_WAIT if next_due is None else next_due)
+                await self._link.await_news(self._keys.bell(queue), max(SHORTEST_WAIT, pause))
+
+    async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
+        """Apply settlements in one call for each queue that they come from."""
+        by_queue: defaultdict[str, list[int]] = defaultdict(list)
+        for position, settlement in enumerate(settlements):
+            by_queue[settlement.claim.receipt.queue].append(position)
+        answers = [False] * len(settlements)
+        for queue, positions in by_queue.items():
+            verdicts = (settling.verdict_of(settlements[position]) for position in positions)
+            names, arguments = settling.call(
+                self._keys, self._keys.flight(owner, queue), queue, self._failed_cap, verdicts
+            )
+            for position, answer in zip(positions, await self._link.acall("settle", names, arguments), strict=True):
+                answers[position] = bool(answer)
+        return answers
+
+    async def keep_only(self, owner: Owner, held: Collection[Receipt]) -> int:
+        """Give back what is booked on the owner beyond ``held``."""
+        arguments = [self._keys.prefix, key_names.part(owner.node), key_names.slot(owner)]
+        numbers = [receipt.number for receipt in held]
+        return int(await self._link.acall("keep_only", [self._keys.holders(owner.node)], [*arguments, *numbers]))
+
+    def close(self) -> None:
+        """Close the connections of threads; calls open them again."""
+        self._link.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of this loop, and those of threads."""
+        await self._link.aclose()
+
+    async def _take(
+        self, owner: Owner, queue: str, limit: int, *, suspects: bool
+    ) -> tuple[list[Claim], float | None]:
+        """Claim; return the seconds until the next delayed task is due too, if there is one."""
+        keys = self._keys
+        names = [
+            keys.waiting(queue),
+            keys.delayed(queue),
+            keys.suspects(queue),
+            keys.bell(queue),
+            keys.flight(owner, queue),
+            keys.nodes,
+            keys.holders(owner.node),
+            keys.receipts,
+        ]
+        arguments = [key_names.part(owner.node), key_names.holder(owner, queue), limit, "suspects" if suspects else ""]
+        first, next_due, *entries = await self._link.acall("claim", names, arguments)
+        claims = [_claim(owner, queue, number, entry) for number, entry in enumerate(entries, first)]
+        return claims, None if next_due < 0 else next_due / MICROSECONDS
+
+    # Operators -----------------------------------------------------------------------------------------------
+
+    def depth(self, queue: str) -> Depth:
+        """Count the tasks of a queue."""
+        return self._census.depths([queue])[queue]
+
+    def glance(self, queues: Collection[str]) -> dict[str, Depth]:
+        """Count the tasks of several queues, which takes the same time however long they are."""
+        return self._census.depths(queues)
+
+    def clear(self, queue: str) -> int:
+        """Delete the tasks of a queue that do not run, with their locks."""
+        return self._census.clear(queue)
+
+    def queues(self) -> list[str]:
+        """Return the names of the queues that hold a task."""
+        return self._census.queues()
+
+    def failed(self, limit: int = 100) -> list[FailedTask]:
+        """Return the newest entries of the failed list."""
+        return self._failed.newest(limit)
+
+    def failed_count(self) -> int:
+        """Return the length of the failed list."""
+        return self._failed.count()
+
+    def evictions(self) -> int:
+        """Return how many failed tasks were dropped because the list was full."""
+        return self._failed.evictions()
+
+    def clear_failed(self) -> int:
+        """Empty the failed list."""
+        return self._failed.clear()
+
+    # Coordinator ---------------------------------------------------------------------------------------------
+
+    def renew(self, node: str, ttl: float) -> bool:
+        """Extend a node's lease by ``ttl`` seconds from now."""
+        return self._leases.renew(node, ttl)
+
+    def leave(self, node: str) -> None:
+        """End a node's lease and give back what it holds."""
+        self._leases.leave(node)
+
+    def reclaim(self, owner: Owner, death: Death) -> Reclaimed:
+        """Take back what a dead owner held."""
+        return self._leases.reclaim(owner, death)
+
+    def reclaim_expired(self, own: str, cause: str, among: Collection[str] | None = None) -> Reclaimed:
+        """Take back what the owners of lapsed leases held."""
+        return self._leases.reclaim_expired(own, cause, among)
+
+    def suspects(self) -> dict[str, int]:
+        """Count the suspects of each queue that has any."""
+        return self._census.suspects()
+
+    def connection_limit(self) -> int | None:
+        """Return None: the tasks' own connections are to another server."""
+        return None
+
+    def nodes(self) -> dict[str, float]:
+        """Return each node with the seconds left of its lease."""
+        return self._leases.nodes()
+
+
+def _accepted(answer: Any, count: int) -> list[bool]:
+    return [bool(accepted) for accepted in answer] if isinstance(answer, list) else [True] * count
+
+
+def _claim(owner: Owner, queue: str, number: int, stored: bytes) -> Claim:
+    entry = Entry.parse(stored)
+    envelope, problem = entry.read(queue)
+    receipt = Receipt(number, queue, entry.lock)
+    if problem is not None:
+        return Claim(envelope, owner, receipt, problem=problem)
+    return Claim(wire.stamped(envelope, attempt=entry.attempt + 1, crashes=entry.crashes), owner, receipt)

@@ -1,0 +1,96 @@
+"""What is stored of a task: a header that scripts can read, and the payload.
+
+``1 <id> <attempt> <crashes> <lane> <lock>`` and a line feed come before the payload: see docs/reference/protocol.md.
+A payload that stands alone is a task that has not been claimed yet, so that a producer need not know more.
+"""
+
+import hashlib
+import re
+from typing import NamedTuple, Self
+
+import msgspec
+
+from django_vtasks import wire
+from django_vtasks.envelope import Envelope, Unique
+from django_vtasks.errors import PayloadError
+
+FRONT, BACK = "+", "-"
+MUTEX, KEPT, NO_LOCK = "m", "k", "-"
+_HEADER = re.compile(rb"1 ([!-~]{1,64}) (\d{1,9}) (\d{1,9}) ([+-]) (\S{1,100})\n")
+
+
+class Entry(NamedTuple):
+    """An entry apart; ``lock`` is ``-``, or ``m:`` (goes with the task) or ``k:`` (is kept) and the unique key."""
+
+    id: str
+    attempt: int
+    crashes: int
+    lane: str
+    lock: str
+    payload: bytes
+
+    @classmethod
+    def of(cls, envelope: Envelope, payload: bytes) -> Self:
+        """Return the entry of a new task."""
+        return cls(envelope.id, 0, 0, lane_of(envelope), lock_of(envelope.unique), payload)
+
+    @classmethod
+    def parse(cls, stored: bytes) -> Self:
+        """Take an entry apart, whatever it is."""
+        if match := _HEADER.match(stored):
+            task_id, attempt, crashes, lane, lock = match.groups()
+            return cls(
+                task_id.decode(), int(attempt), int(crashes), lane.decode(), lock.decode("ascii", "replace"),
+                stored[match.end() :],
+            )  # fmt: skip
+        return cls(_id_of(stored), 0, 0, BACK, NO_LOCK, stored)
+
+    @property
+    def header(self) -> str:
+        """Return the line before the payload."""
+        return f"1 {self.id} {self.attempt} {self.crashes} {self.lane} {self.lock}"
+
+    def __bytes__(self) -> bytes:
+        return b"%s\n%s" % (self.header.encode(), self.payload)
+
+    def read(self, queue: str) -> tuple[Envelope, str | None]:
+        """Return the envelope, or a stand-in and why the payload cannot be read."""
+        try:
+            envelope = wire.decode(self.payload)
+        except PayloadError as error:
+            return Envelope.unreadable(self.id, queue), str(error)
+        return envelope, None
+
+
+def lane_of(envelope: Envelope) -> str:
+    """Return the end of the queue where a task goes."""
+    return FRONT if envelope.priority > 0 else BACK
+
+
+def lock_of(unique: Unique | None) -> str:
+    """Return what an entry says of a task's lock."""
+    return NO_LOCK if unique is None else f"{KEPT if unique.keep else MUTEX}:{unique.key}"
+
+
+def mutex_of(lock: str) -> str | None:
+    """Return the unique key that is free when its task ends, if there is one."""
+    return lock[2:] if lock.startswith(f"{MUTEX}:") else None
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+_id_decoder = msgspec.json.Decoder(_Id)
+
+
+def _id_of(payload: bytes) -> str:
+    """Return the id in a bare payload, or one made of it, so that the failed list can tell what it was."""
+    try:
+        return wire.decode(payload).id
+    except PayloadError:
+        pass
+    try:
+        return _id_decoder.decode(payload).id[:64]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return f"unreadable-{hashlib.sha256(payload).hexdigest()[:16]}"

@@ -1,0 +1,127 @@
+"""Who is alive by the server's clock, and what becomes of the tasks of those who are not."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from itertools import batched
+from typing import NamedTuple
+
+from django_vtasks import wire
+from django_vtasks.brokers import base
+from django_vtasks.brokers.base import Death, Owner, Reclaimed
+from django_vtasks.brokers.valkey import failed, keys as key_names, settling
+from django_vtasks.brokers.valkey.entry import Entry, mutex_of
+from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.link import Link
+from django_vtasks.brokers.valkey.settling import MICROSECONDS, Verdict
+
+AT_ONCE = 500
+"""Claims that one call of the script takes back."""
+
+
+class _Held(NamedTuple):
+    """A claim of a dead owner: ``holder`` as in Keys, on ``node``, which is a part of keys too."""
+
+    node: str
+    holder: str
+    receipt: int
+    entry: Entry
+
+    @property
+    def queue(self) -> str:
+        return key_names.name(self.holder.rpartition(":")[2])
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Return what distinguishes owners."""
+        return self.node, self.holder.rpartition(":")[0]
+
+
+class Leases:
+    """The coordinator's half of the broker; its methods block."""
+
+    def __init__(self, keys: Keys, link: Link, failed_cap: int) -> None:
+        self._keys = keys
+        self._link = link
+        self._failed_cap = failed_cap
+
+    def renew(self, node: str, ttl: float) -> bool:
+        """Extend a lease; False when it had to be made anew."""
+        names = [self._keys.nodes, self._keys.holding]
+        return bool(self._link.call("renew", names, [key_names.part(node), round(ttl * MICROSECONDS)]))
+
+    def leave(self, node: str) -> None:
+        """End a lease and give back what its owners hold."""
+        names = [self._keys.nodes, self._keys.holders(node), self._keys.holding]
+        self._link.call("leave", names, [self._keys.prefix, key_names.part(node)])
+
+    def nodes(self) -> dict[str, float]:
+        """Return the seconds left of each lease."""
+        answer = self._link.call("nodes", [self._keys.nodes])
+        return {key_names.name(node.decode()): left / MICROSECONDS for node, left in batched(answer, 2)}
+
+    def reclaim(self, owner: Owner, death: Death) -> Reclaimed:
+        """Take back what a dead owner held."""
+        node = key_names.part(owner.node)
+        answer = self._link.call(
+            "held", [self._keys.holders(owner.node)], [self._keys.prefix, node, key_names.slot(owner)]
+        )
+        held = [
+            _Held(node, holder.decode(), int(receipt), Entry.parse(entry))
+            for holder, receipt, entry in batched(answer, 3)
+        ]
+        return self._take_back(held, death)
+
+    def reclaim_expired(self, own: str, cause: str, among: Collection[str] | None) -> Reclaimed:
+        """Take back what owners without a lease held, but for the node ``own``."""
+        which = ["all"] if among is None else ["among", *map(key_names.part, among)]
+        answer = self._link.call(
+            "lost", [self._keys.nodes, self._keys.holding], [self._keys.prefix, key_names.part(own), *which]
+        )
+        owners = defaultdict(list)
+        for node, holder, receipt, entry in batched(answer, 4):
+            held = _Held(node.decode(), holder.decode(), int(receipt), Entry.parse(entry))
+            owners[held.owner].append(held)
+        reclaimed = [self._take_back(held, Death(cause)) for held in owners.values()]
+        return Reclaimed(
+            returned=[task_id for one in reclaimed for task_id in one.returned],
+            buried=[task_id for one in reclaimed for task_id in one.buried],
+        )
+
+    def _take_back(self, held: list[_Held], death: Death) -> Reclaimed:
+        """Settle in the place of one owner that cannot; what somebody else has taken back meanwhile is left out."""
+        reclaimed = Reclaimed([], [])
+        alone = death.alone(len(held))
+        for holder, claims in _by_holder(held):
+            verdicts = [(claim, _verdict(claim, death, alone=alone)) for claim in claims]
+            for some in batched(verdicts, AT_ONCE):
+                answers = self._link.call("settle", *self._call(claims[0], holder, [verdict for _, verdict in some]))
+                for (claim, verdict), is_ours in zip(some, answers, strict=True):
+                    if is_ours:
+                        (reclaimed.buried if verdict.verb == "bury" else reclaimed.returned).append(claim.entry.id)
+        return reclaimed
+
+    def _call(self, claim: _Held, holder: str, verdicts: Iterable[Verdict]):  # type: ignore[no-untyped-def]
+        flight = f"{self._keys.prefix}:flight:{claim.node}:{holder}"
+        return settling.call(self._keys, flight, claim.queue, self._failed_cap, verdicts)
+
+
+def _by_holder(held: Iterable[_Held]) -> Iterator[tuple[str, list[_Held]]]:
+    groups = defaultdict(list)
+    for claim in sorted(held, key=lambda claim: claim.receipt):
+        groups[claim.holder].append(claim)
+    yield from groups.items()
+
+
+def _verdict(claim: _Held, death: Death, *, alone: bool) -> Verdict:
+    entry = claim.entry
+    if death.spares(entry.id):
+        return Verdict("release", claim.receipt, entry.id)
+    envelope, problem = entry.read(claim.queue)
+    # What cannot be read is never run again.
+    crashes, buried = base.verdict(entry.crashes, 0 if problem else envelope.max_rescues, alone=alone)
+    entry = entry._replace(attempt=entry.attempt + 1, crashes=crashes)
+    if not buried:
+        return Verdict("suspect", claim.receipt, entry.id, data=entry.header)
+    stamped = wire.stamped(envelope, attempt=entry.attempt, crashes=crashes)
+    record = failed.record(stamped, claim.queue, death.failure(crashes))
+    return Verdict("bury", claim.receipt, entry.id, mutex_of(entry.lock), record)

@@ -1,0 +1,45 @@
+-- Move due tasks, the next ones first, into the in-flight record of an owner.
+-- KEYS: waiting, delayed, suspects, bell, flight, nodes, holders of the node, receipts
+-- ARGV: node, holder, limit, "suspects" or ""
+-- Returns: first receipt, µs until the next delayed task is due or -1, entry…; error LEASELOST
+
+if not redis.call('ZSCORE', KEYS[6], ARGV[1]) then
+  return redis.error_reply('LEASELOST the node has no lease')
+end
+local limit = tonumber(ARGV[3])
+local source = KEYS[1]
+local time = now()
+if ARGV[4] == 'suspects' then
+  source = KEYS[3]
+else
+  local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', time, 'LIMIT', 0, 1000)
+  for _, entry in ipairs(due) do
+    local _, _, _, lane = string.match(entry, ENTRY)
+    redis.call('ZREM', KEYS[2], entry)
+    enqueue(KEYS[1], lane, entry)
+  end
+end
+local entries = redis.call('RPOP', source, limit) or {}
+local first = 0
+if #entries > 0 then
+  first = redis.call('INCRBY', KEYS[8], #entries) - #entries + 1
+  for from = 1, #entries, 1000 do
+    local fields = {}
+    for i = from, math.min(from + 999, #entries) do
+      fields[#fields + 1] = first + i - 1
+      fields[#fields + 1] = entries[i]
+    end
+    redis.call('HSET', KEYS[5], unpack(fields))
+  end
+  redis.call('SADD', KEYS[7], ARGV[2])
+end
+local next_due = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+-- Somebody else shall take what is left, or wait for what is delayed: this owner may be full for long.
+if source == KEYS[1] and (redis.call('LLEN', KEYS[1]) > 0 or (#entries == limit and next_due)) then
+  ring(KEYS[4])
+end
+local answer = {first, next_due and math.max(0, tonumber(next_due) - time) or -1}
+for i = 1, #entries do
+  answer[i + 2] = entries[i]
+end
+return answer

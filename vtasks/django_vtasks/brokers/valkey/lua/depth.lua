@@ -1,0 +1,22 @@
+-- Count the tasks of queues.
+-- KEYS: nodes that hold
+-- ARGV: prefix, queue…
+-- Returns: waiting, delayed, running of each queue
+
+local running = {}
+for _, node in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  for _, holder in ipairs(redis.call('SMEMBERS', ARGV[1] .. ':holders:' .. node)) do
+    local queue = string.match(holder, '[^:]*$')
+    running[queue] = (running[queue] or 0) + redis.call('HLEN', ARGV[1] .. ':flight:' .. node .. ':' .. holder)
+  end
+end
+local answer, time = {}, now()
+for i = 2, #ARGV do
+  local delayed = ARGV[1] .. ':delayed:' .. ARGV[i]
+  local due = redis.call('ZCOUNT', delayed, '-inf', time)
+  local waiting = redis.call('LLEN', ARGV[1] .. ':waiting:' .. ARGV[i])
+  table.insert(answer, waiting + redis.call('LLEN', ARGV[1] .. ':suspects:' .. ARGV[i]) + due)
+  table.insert(answer, redis.call('ZCARD', delayed) - due)
+  table.insert(answer, running[ARGV[i]] or 0)
+end
+return answer

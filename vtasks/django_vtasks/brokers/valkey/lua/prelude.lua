@@ -1,0 +1,66 @@
+-- Put before every script. An entry is "1 <id> <attempt> <crashes> <lane> <lock>\n<payload>"; see docs/reference/protocol.md.
+
+local ENTRY = '^1 (%S+) (%d+) (%d+) ([+-]) (%S+)\n()'
+
+-- Microseconds since the epoch by the server's clock; a double holds them exactly until the year 2255.
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- Wake one idle claim. A bell that has been rung and not heard is not rung twice.
+local function ring(bell)
+  if redis.call('LLEN', bell) == 0 then
+    redis.call('LPUSH', bell, '1')
+  end
+end
+
+-- Claims take from the right end: "+" is put before all that waits, "-" behind it.
+local function enqueue(waiting, lane, entry)
+  redis.call(lane == '+' and 'RPUSH' or 'LPUSH', waiting, entry)
+end
+
+local function free_lock(lock, id)
+  if redis.call('GET', lock) == id then
+    redis.call('DEL', lock)
+  end
+end
+
+-- Put claims back where they were: the oldest becomes the next. Each is {receipt, entry}; a task that has crashed before
+-- goes to the suspects.
+local function give_back(claims, waiting, suspects, bell)
+  table.sort(claims, function(a, b) return a[1] > b[1] end)
+  local is_news = false
+  for _, claim in ipairs(claims) do
+    local _, _, crashes = string.match(claim[2], ENTRY)
+    local is_suspect = crashes and crashes ~= '0'
+    redis.call('RPUSH', is_suspect and suspects or waiting, claim[2])
+    is_news = is_news or not is_suspect
+  end
+  if is_news then
+    ring(bell)
+  end
+end
+
+-- Give back what a holder ("<slot>:<incarnation>:<queue>" of a node) has in flight, but for what is kept.
+local function give_back_all(prefix, node, holder, kept, claims_by_queue)
+  local queue = string.match(holder, '[^:]*$')
+  local flight = prefix .. ':flight:' .. node .. ':' .. holder
+  local fields = redis.call('HGETALL', flight)
+  local count = 0
+  for i = 1, #fields, 2 do
+    if not kept[fields[i]] then
+      redis.call('HDEL', flight, fields[i])
+      claims_by_queue[queue] = claims_by_queue[queue] or {}
+      table.insert(claims_by_queue[queue], {tonumber(fields[i]), fields[i + 1]})
+      count = count + 1
+    end
+  end
+  return count
+end
+
+local function return_to_queues(prefix, claims_by_queue)
+  for queue, claims in pairs(claims_by_queue) do
+    give_back(claims, prefix .. ':waiting:' .. queue, prefix .. ':suspects:' .. queue, prefix .. ':bell:' .. queue)
+  end
+end

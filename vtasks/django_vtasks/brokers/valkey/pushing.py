@@ -1,0 +1,82 @@
+"""Envelopes → calls of the push scripts."""
+
+from collections.abc import Iterator, Sequence
+from itertools import batched, groupby
+from typing import NamedTuple
+
+from django_vtasks import wire
+from django_vtasks.brokers.valkey.entry import Entry, lane_of
+from django_vtasks.brokers.valkey.keys import Keys, part
+from django_vtasks.brokers.valkey.scripts import Argument
+from django_vtasks.envelope import Envelope
+
+AT_ONCE = 1000
+"""Tasks of one call, during which the server does nothing else."""
+BYTES_AT_ONCE = 8 * 1024 * 1024
+MILLISECONDS, MICROSECONDS = 1000, 1_000_000
+
+
+class Push(NamedTuple):
+    """One call of a script, and how many tasks it is for; the plain one takes them all."""
+
+    script: str
+    keys: Sequence[str]
+    arguments: Sequence[Argument]
+    count: int
+
+
+class _New(NamedTuple):
+    envelope: Envelope
+    entry: bytes
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether all that is needed is a place at the end of the queue."""
+        envelope = self.envelope
+        return envelope.unique is None and envelope.run_after is None and envelope.priority <= 0
+
+
+def pushes(keys: Keys, envelopes: Sequence[Envelope]) -> list[Push]:
+    """Return the calls that add tasks in order; raise before the first of them what is wrong with any."""
+    new = [_New(envelope, bytes(Entry.of(envelope, wire.encode(envelope)))) for envelope in envelopes]
+    calls = []
+    for plain_queue, some in groupby(new, lambda task: task.envelope.queue if task.is_plain else None):
+        for chunk in _chunks(list(some)):
+            calls.append(_any(keys, chunk) if plain_queue is None else _plain(keys, plain_queue, chunk))
+    return calls
+
+
+def _chunks(new: Sequence[_New]) -> Iterator[Sequence[_New]]:
+    for some in batched(new, AT_ONCE):
+        if sum(len(task.entry) for task in some) <= BYTES_AT_ONCE:
+            yield some
+        else:
+            yield from ((task,) for task in some)
+
+
+def _plain(keys: Keys, queue: str, new: Sequence[_New]) -> Push:
+    names = [keys.waiting(queue), keys.bell(queue), keys.queues]
+    return Push("push", names, [part(queue), *(task.entry for task in new)], len(new))
+
+
+def _any(keys: Keys, new: Sequence[_New]) -> Push:
+    queues = list(dict.fromkeys(task.envelope.queue for task in new))
+    locks = list(dict.fromkeys(task.envelope.unique.key for task in new if task.envelope.unique is not None))
+    names = [keys.queues]
+    for queue in queues:
+        names += [keys.waiting(queue), keys.delayed(queue), keys.bell(queue)]
+    names += map(keys.lock, locks)
+    arguments: list[Argument] = [len(queues), *map(part, queues)]
+    for envelope, entry in new:
+        unique = envelope.unique
+        arguments += (
+            queues.index(envelope.queue) + 1,
+            entry,
+            lane_of(envelope),
+            "" if envelope.run_after is None else max(0, round(envelope.run_after * MICROSECONDS)),
+            0 if unique is None else locks.index(unique.key) + 1,
+            envelope.id,
+            0 if unique is None or unique.ttl is None else max(1, round(unique.ttl * MILLISECONDS)),
+        )
+    return Push("push_any", names, arguments, len(new))
+
