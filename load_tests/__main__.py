@@ -19,7 +19,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     bench = commands.add_parser("bench", help="measure this package")
     bench.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; default: all")
-    bench.add_argument("--database", choices=["sqlite", "postgres", "mariadb"], default="sqlite")
+    bench.add_argument("--backend", "--database", choices=["sqlite", "postgres", "mariadb", "valkey"], default="sqlite")
     bench.add_argument("--count", type=int, default=50_000, help="tasks of a scenario (default: 50,000)")
     bench.add_argument("--repeat", type=int, default=3, help="repetitions; medians are printed (default: 3)")
     bench.add_argument("--durable", action="store_true", help="let the server wait for the disk, as shipped")
@@ -35,9 +35,9 @@ def run_bench(arguments: argparse.Namespace) -> None:
         sys.exit(f"Unknown scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}.")
     versions = ", ".join(f"{name} {version(name)}" for name in ("django-vtasks", "django"))
     durable = " durable" if arguments.durable else ""
-    print(f"{versions}, Python {platform.python_version()}, {platform.machine()}, {arguments.database}{durable}")
-    with stage.database(arguments.database, durable=arguments.durable) as database:
-        stage.set_up(database)
+    print(f"{versions}, Python {platform.python_version()}, {platform.machine()}, {arguments.backend}{durable}")
+    with stage.backend(arguments.backend, durable=arguments.durable) as settings:
+        stage.set_up(settings)
         for name in arguments.scenarios or SCENARIOS:
             runs = [SCENARIOS[name](arguments.count) for _ in range(arguments.repeat)]
             print(f"{name:16}", " · ".join(_summary(figure, runs) for figure in runs[0]), flush=True)

@@ -52,9 +52,12 @@ class _Report:
     def end(self, **kwargs: Any) -> None:
         from load_tests.tasks import latencies
 
+        # perf_counter() is the same clock for all processes of a machine.
         report = {
-            "seconds": time.perf_counter() - self._began,
+            "began": self._began,
+            "ended": time.perf_counter(),
             "cpu_seconds": time.process_time() - self._cpu,
             "latencies": latencies,
         }
-        self._path.write_text(json.dumps(report))
+        with self._path.open("a") as file:
+            file.write(json.dumps(report) + "\n")

@@ -29,6 +29,11 @@ def drain_noop_sync(count: int) -> Figures:
     return _drain("noop_sync", count)
 
 
+def drain_noop_two(count: int) -> Figures:
+    """Drain ``count`` no-op ``async def`` tasks with two worker processes."""
+    return _drain("noop", count, "--processes=2")
+
+
 def drain_sleep(count: int) -> Figures:
     """Drain ``count`` tasks that sleep 10 ms, 100 at a time: at most 10,000 a second."""
     return _drain("sleep_10_ms", count)
@@ -52,6 +57,11 @@ def enqueue_one(count: int) -> Figures:
         for number in range(count):
             noop.enqueue(number)
         return {"tasks/s": count / (time.perf_counter() - began)}
+
+
+def enqueue_async(count: int) -> Figures:
+    """Enqueue with ``aenqueue`` one after the other, then from 50 coroutines at a time."""
+    return asyncio.run(_enqueue_async(count))
 
 
 def latency(count: int) -> Figures:
@@ -88,17 +98,44 @@ def claim_cost(count: int) -> Figures:
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
-    for scenario in (drain_noop, drain_noop_sync, drain_sleep, enqueue_bulk, enqueue_one, latency, claim_cost)
+    for scenario in (
+        drain_noop,
+        drain_noop_two,
+        drain_noop_sync,
+        drain_sleep,
+        enqueue_bulk,
+        enqueue_one,
+        enqueue_async,
+        latency,
+        claim_cost,
+    )
 }
 
 
-def _drain(name: str, count: int) -> Figures:
+def _drain(name: str, count: int, *options: str) -> Figures:
     with empty_queue():
         enqueue(name, count)
-        report = Worker("--burst", f"--concurrency={CONCURRENCY}").finish(DRAIN_TIMEOUT)
+        report = Worker("--burst", f"--concurrency={CONCURRENCY}", *options).finish(DRAIN_TIMEOUT)
         if waiting := left():
             raise RuntimeError(f"{waiting} of {count} tasks were not run.")
     return {"tasks/s": count / report.seconds, "CPU ms/task": 1000 * report.cpu_seconds / count}
+
+
+async def _enqueue_async(count: int) -> Figures:
+    from load_tests.tasks import noop
+
+    async def enqueue_some(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            await noop.aenqueue(number)
+
+    figures = {}
+    for name, coroutines, tasks in (("one/s", 1, count // 10), ("50/s", 50, count)):
+        with empty_queue():
+            numbers = iter(range(tasks))
+            began = time.perf_counter()
+            await asyncio.gather(*(enqueue_some(numbers) for _ in range(coroutines)))
+            figures[name] = tasks / (time.perf_counter() - began)
+    return figures
 
 
 async def _median_claim(rounds: int = 60) -> float:
@@ -135,8 +172,13 @@ def _every(seconds: float, times: int) -> Iterator[float]:
 
 @contextmanager
 def empty_queue() -> Iterator[None]:
-    """Empty the tables first."""
+    """Empty the store first."""
     from django.db import connection
+
+    if not backend().broker.capabilities.transactional:
+        backend().broker._link.command("FLUSHDB")  # noqa: SLF001 - the server is ours
+        yield
+        return
 
     with connection.cursor() as cursor:
         truncate = "DELETE FROM" if connection.vendor == "sqlite" else "TRUNCATE"

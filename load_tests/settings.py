@@ -1,4 +1,4 @@
-"""Django settings of a benchmark; the database is what LOAD_TEST_DATABASE says, in JSON."""
+"""Django settings of a benchmark; where tasks go is what LOAD_TEST_SETTINGS says, in JSON."""
 
 import json
 import os
@@ -15,8 +15,9 @@ INSTALLED_APPS = [
     "django_vtasks.db",
     "load_tests",
 ]
-DATABASES = {"default": json.loads(os.environ["LOAD_TEST_DATABASE"])}
-TASKS = {"default": {"BACKEND": "django_vtasks.backends.db.DatabaseTaskBackend"}}
+_settings = json.loads(os.environ["LOAD_TEST_SETTINGS"])
+DATABASES = _settings["DATABASES"]
+TASKS = _settings["TASKS"]
 # What the admin asks for: users have it, and it takes memory.
 TEMPLATES = [
     {

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from tests import servers
 
@@ -19,11 +19,37 @@ STOP_TIMEOUT = 60.0
 
 
 class WorkerReport(NamedTuple):
-    """What a worker says at its end: seconds of work, of CPU, and per measured task."""
+    """What the actors of a worker say at their end: seconds of work, of CPU, and per measured task."""
 
     seconds: float
     cpu_seconds: float
     latencies: list[float]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Add up the lines that the actors have written."""
+        actors = [json.loads(line) for line in path.read_text().splitlines()]
+        return cls(
+            seconds=max(actor["ended"] for actor in actors) - min(actor["began"] for actor in actors),
+            cpu_seconds=sum(actor["cpu_seconds"] for actor in actors),
+            latencies=[seconds for actor in actors for seconds in actor["latencies"]],
+        )
+
+
+@contextlib.contextmanager
+def backend(kind: str, *, durable: bool) -> Iterator[dict[str, Any]]:
+    """Run a server of a kind; yield the settings that make tasks go there."""
+    if kind != "valkey":
+        with database(kind, durable=durable) as entry:
+            yield {"DATABASES": {"default": entry}, "TASKS": _tasks("db.DatabaseTaskBackend")}
+        return
+    with database("sqlite", durable=durable) as entry, servers.running("valkey") as addresses:
+        options = {"BROKER_URL": addresses["TEST_VALKEY_URL"]}
+        yield {"DATABASES": {"default": entry}, "TASKS": _tasks("valkey.ValkeyTaskBackend", OPTIONS=options)}
+
+
+def _tasks(backend: str, **options: Any) -> dict[str, Any]:
+    return {"default": {"BACKEND": f"django_vtasks.backends.{backend}", **options}}
 
 
 @contextlib.contextmanager
@@ -58,9 +84,9 @@ def database(kind: str, *, durable: bool) -> Iterator[dict[str, Any]]:
             }
 
 
-def set_up(database: dict[str, Any]) -> None:
+def set_up(settings: dict[str, Any]) -> None:
     """Set Django up in this process, and make the tables."""
-    os.environ["LOAD_TEST_DATABASE"] = json.dumps(database)
+    os.environ["LOAD_TEST_SETTINGS"] = json.dumps(settings)
     os.environ["DJANGO_SETTINGS_MODULE"] = "load_tests.settings"
     import django
     from django.core.management import call_command
@@ -94,7 +120,7 @@ class Worker:
     def finish(self, timeout: float) -> WorkerReport:
         """Wait for the worker to end by itself."""
         self.process.wait(timeout)
-        report = WorkerReport(**json.loads(self._report.read_text()))
+        report = WorkerReport.read(self._report)
         self._directory.cleanup()
         return report
 

@@ -8,6 +8,7 @@ __all__ = [
     "ConfigError",
     "InvalidTask",
     "LeaseLost",
+    "NotReplicated",
     "PayloadError",
     "PayloadTooLarge",
     "TaskUnavailable",
@@ -35,6 +36,10 @@ class PayloadTooLarge(PayloadError, ValueError):
 
 class BrokerUnavailable(VTasksError):
     """The broker did not answer within the deadline; the call may be repeated."""
+
+
+class NotReplicated(BrokerUnavailable):
+    """Tasks are enqueued, but on fewer replicas than OPTIONS["MIN_REPLICAS"] asks for; repeated, they run twice."""
 
 
 class LeaseLost(VTasksError):

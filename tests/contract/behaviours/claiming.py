@@ -16,7 +16,7 @@ from tests.contract.threads import aside, at_once
 class Claiming:
     @staticmethod
     def in_order(*pushed):
-        """Return tasks, pushed or due one group after the other, in the order of their claim: by priority, then by age."""
+        """Return tasks, pushed or due one group after the other, as they are claimed: by priority, then by age."""
         return sorted(chain(*pushed), key=lambda task: (-task.priority, task.enqueued_at))
 
     async def test_an_empty_queue_gives_nothing(self, broker):

@@ -30,9 +30,7 @@ class ValkeyTaskBackend(BrokerBackend):
     def broker(self) -> ValkeyBroker:
         """Return the process's broker for these options."""
         config = conf.current()
-        return _broker(
-            self._url, config.valkey_prefix, config.dlq_cap, self._cluster_mode, self._min_replicas
-        )
+        return _broker(self._url, config.valkey_prefix, config.dlq_cap, self._cluster_mode, self._min_replicas)
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         """Add what is wrong with the options."""

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from typing import Any
+from functools import partial
+from weakref import WeakKeyDictionary
 
 from django_vtasks import wire
 from django_vtasks.brokers.base import (
@@ -26,7 +27,9 @@ from django_vtasks.brokers.valkey.failed import FailedList
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.leases import Leases
 from django_vtasks.brokers.valkey.link import Link
-from django_vtasks.brokers.valkey.pushing import pushes
+from django_vtasks.brokers.valkey.outbox import Outbox
+from django_vtasks.brokers.valkey.pushing import New, Push, pushes
+from django_vtasks.brokers.valkey.scripts import Argument
 from django_vtasks.brokers.valkey.settling import MICROSECONDS, Receipt
 from django_vtasks.envelope import Envelope
 
@@ -43,34 +46,45 @@ SUSPECTS_EVERY = 0.1
 class ValkeyBroker:
     """Tasks under the keys of ``prefix`` on the server at ``url``, or in the cluster that it belongs to.
 
-    Cheap to make; connections open with the first call.
+    Cheap to make; connections open with the first call. A push must reach ``min_replicas`` of the server's replicas.
     """
 
     capabilities = Capabilities(unique=True, throttle=True, transactional=False)
 
-    def __init__(self, url: str, *, prefix: str, failed_cap: int = 1000, is_cluster: bool = False) -> None:
+    def __init__(
+        self, url: str, *, prefix: str, failed_cap: int = 1000, is_cluster: bool = False, min_replicas: int = 0
+    ) -> None:
         self._keys = Keys(prefix)
         self._link = Link(Connector(url, prefix, is_cluster=is_cluster))
         self._failed_cap = failed_cap
+        self._replicas = min_replicas
         self._failed = FailedList(self._keys, self._link)
         self._leases = Leases(self._keys, self._link, failed_cap)
         self._census = Census(self._keys, self._link)
+        self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
 
     # Producers -----------------------------------------------------------------------------------------------
 
     def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Add tasks; what comes after a call that fails is not added."""
         accepted: list[bool] = []
-        for script, names, arguments, count in pushes(self._keys, envelopes):
-            accepted += _accepted(self._link.call(script, names, arguments), count)
+        for call in pushes(self._keys, [New.of(envelope) for envelope in envelopes]):
+            accepted += call.accepted(self._link.call(call.script, call.keys, call.arguments, replicas=self._replicas))
         return accepted
 
     async def apush(self, envelopes: Sequence[Envelope]) -> list[bool]:
-        """Do what push() does without blocking the loop."""
-        accepted: list[bool] = []
-        for script, names, arguments, count in pushes(self._keys, envelopes):
-            accepted += _accepted(await self._link.acall(script, names, arguments), count)
-        return accepted
+        """Add tasks together with those of other coroutines."""
+        if not envelopes:
+            return []
+        new = [New.of(envelope) for envelope in envelopes]
+        loop = asyncio.get_running_loop()
+        outbox = self._outboxes.get(loop)
+        if outbox is None:
+            outbox = self._outboxes[loop] = Outbox(partial(pushes, self._keys), self._send)
+        return await outbox.push(new)
+
+    async def _send(self, call: Push) -> list[bool]:
+        return call.accepted(await self._link.acall(call.script, call.keys, call.arguments, replicas=self._replicas))
 
     # Actors --------------------------------------------------------------------------------------------------
 
@@ -108,9 +122,9 @@ class ValkeyBroker:
 
     async def keep_only(self, owner: Owner, held: Collection[Receipt]) -> int:
         """Give back what is booked on the owner beyond ``held``."""
-        arguments = [self._keys.prefix, key_names.part(owner.node), key_names.slot(owner)]
-        numbers = [receipt.number for receipt in held]
-        return int(await self._link.acall("keep_only", [self._keys.holders(owner.node)], [*arguments, *numbers]))
+        whose = (self._keys.prefix, key_names.part(owner.node), key_names.slot(owner))
+        arguments: list[Argument] = [*whose, *(receipt.number for receipt in held)]
+        return int(await self._link.acall("keep_only", [self._keys.holders(owner.node)], arguments))
 
     def close(self) -> None:
         """Close the connections of threads; calls open them again."""
@@ -120,9 +134,7 @@ class ValkeyBroker:
         """Close the connections of this loop, and those of threads."""
         await self._link.aclose()
 
-    async def _take(
-        self, owner: Owner, queue: str, limit: int, *, suspects: bool
-    ) -> tuple[list[Claim], float | None]:
+    async def _take(self, owner: Owner, queue: str, limit: int, *, suspects: bool) -> tuple[list[Claim], float | None]:
         """Claim; return the seconds until the next delayed task is due too, if there is one."""
         keys = self._keys
         names = [
@@ -135,7 +147,12 @@ class ValkeyBroker:
             keys.holders(owner.node),
             keys.receipts,
         ]
-        arguments = [key_names.part(owner.node), key_names.holder(owner, queue), limit, "suspects" if suspects else ""]
+        arguments: list[Argument] = [
+            key_names.part(owner.node),
+            key_names.holder(owner, queue),
+            limit,
+            "suspects" if suspects else "",
+        ]
         first, next_due, *entries = await self._link.acall("claim", names, arguments)
         claims = [_claim(owner, queue, number, entry) for number, entry in enumerate(entries, first)]
         return claims, None if next_due < 0 else next_due / MICROSECONDS
@@ -203,10 +220,6 @@ class ValkeyBroker:
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""
         return self._leases.nodes()
-
-
-def _accepted(answer: Any, count: int) -> list[bool]:
-    return [bool(accepted) for accepted in answer] if isinstance(answer, list) else [True] * count
 
 
 def _claim(owner: Owner, queue: str, number: int, stored: bytes) -> Claim:

@@ -26,7 +26,9 @@ class Census:
     def queues(self) -> list[str]:
         """Return the queues that hold tasks, sorted; forget those that have none."""
         names = self._known()
-        return sorted(queue for queue, depth in self.depths(names).items() if any((depth.waiting, depth.delayed, depth.running)))
+        return sorted(
+            queue for queue, depth in self.depths(names).items() if any((depth.waiting, depth.delayed, depth.running))
+        )
 
     def suspects(self) -> dict[str, int]:
         """Count the suspects of each queue that has any."""

@@ -27,8 +27,8 @@ type Place = tuple[str, int]
 class Connector:
     """Makes clients; in a cluster, of the primary that has the slot of ``prefix``, wherever it is now.
 
-    ``url`` is that of a server, or of any node of the cluster. None of the clients repeats a call by itself: a push whose
-    answer was lost may have been obeyed.
+    ``url`` is that of a server, or of any node of the cluster. None of the clients repeats a call by itself: a push
+    whose answer was lost may have been obeyed.
     """
 
     def __init__(self, url: str, prefix: str, *, is_cluster: bool = False) -> None:
@@ -66,14 +66,14 @@ class Connector:
         )
         return valkey.Valkey(connection_pool=self._to_primary(pool))
 
-    def async_client(self) -> "valkey.asyncio.Valkey[bytes]":
+    def async_client(self) -> valkey.asyncio.Valkey:
         """Return a client for the running loop, whose calls have no deadline of their own."""
         pool = valkey.asyncio.BlockingConnectionPool.from_url(
             self._url, max_connections=LOOP_CONNECTIONS, timeout=None, **_of_loop("async")
         )
         return valkey.asyncio.Valkey(connection_pool=self._to_primary(pool))
 
-    def waiting_client(self) -> "valkey.asyncio.Valkey[bytes]":
+    def waiting_client(self) -> valkey.asyncio.Valkey:
         """Return a client for calls that block until there is news; each has a connection to itself."""
         pool = valkey.asyncio.ConnectionPool.from_url(self._url, **_of_loop("wait"))
         return valkey.asyncio.Valkey(connection_pool=self._to_primary(pool))
@@ -123,7 +123,9 @@ def check_url(url: object) -> None:
         raise ConfigError("BROKER_URL must be the URL of a Valkey server, such as valkey://localhost:6379/0.")
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
-        raise ConfigError(f"BROKER_URL must begin with {', '.join(f'{scheme}://' for scheme in SCHEMES[:-1])} or unix://.")
+        raise ConfigError(
+            f"BROKER_URL must begin with {', '.join(f'{scheme}://' for scheme in SCHEMES[:-1])} or unix://."
+        )
     try:
         parts.port  # noqa: B018 - raises for what is no port
     except ValueError:

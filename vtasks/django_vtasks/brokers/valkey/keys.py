@@ -1,7 +1,7 @@
 """The names of all keys, in one place; docs/reference/protocol.md tells what each holds.
 
-All begin with the prefix, whose part in braces puts them into one slot of a cluster. Scripts that follow from one key to
-others build these names too: see ``lua/prelude.lua``.
+All begin with the prefix, whose part in braces puts them into one slot of a cluster. Scripts that follow from one key
+to others build these names too: see ``lua/prelude.lua``.
 """
 
 from django_vtasks.brokers.base import Owner

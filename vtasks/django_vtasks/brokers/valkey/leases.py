@@ -1,17 +1,19 @@
 """Who is alive by the server's clock, and what becomes of the tasks of those who are not."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import batched
 from typing import NamedTuple
 
 from django_vtasks import wire
 from django_vtasks.brokers import base
 from django_vtasks.brokers.base import Death, Owner, Reclaimed
-from django_vtasks.brokers.valkey import failed, keys as key_names, settling
+from django_vtasks.brokers.valkey import failed, settling
+from django_vtasks.brokers.valkey import keys as key_names
 from django_vtasks.brokers.valkey.entry import Entry, mutex_of
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.link import Link
+from django_vtasks.brokers.valkey.scripts import Argument
 from django_vtasks.brokers.valkey.settling import MICROSECONDS, Verdict
 
 AT_ONCE = 500
@@ -100,7 +102,7 @@ class Leases:
                         (reclaimed.buried if verdict.verb == "bury" else reclaimed.returned).append(claim.entry.id)
         return reclaimed
 
-    def _call(self, claim: _Held, holder: str, verdicts: Iterable[Verdict]):  # type: ignore[no-untyped-def]
+    def _call(self, claim: _Held, holder: str, verdicts: Iterable[Verdict]) -> tuple[Sequence[str], Sequence[Argument]]:
         flight = f"{self._keys.prefix}:flight:{claim.node}:{holder}"
         return settling.call(self._keys, flight, claim.queue, self._failed_cap, verdicts)
 

@@ -14,13 +14,15 @@ from valkey.exceptions import NoScriptError, ReadOnlyError, ResponseError, Valke
 from django_vtasks.brokers.valkey.connector import CONNECT_TIMEOUT, DEADLINE, Connector
 from django_vtasks.brokers.valkey.failures import code_of, translated
 from django_vtasks.brokers.valkey.scripts import Argument, Command, script
+from django_vtasks.errors import NotReplicated
 
 MARGIN = 5.0
 """Seconds beyond what a blocking call has asked for after which its connection is given up."""
+REPLICATE_WITHIN = 2.0
+"""Seconds that replicas have."""
+MILLISECONDS = 1000
 REDIRECTIONS = 3
 """How often in a row a cluster may send us elsewhere."""
-
-type AsyncClient = valkey.asyncio.Valkey[bytes]
 
 
 class Link:
@@ -35,19 +37,22 @@ class Link:
 
     # Threads -------------------------------------------------------------------------------------------------
 
-    def call(self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Any:
-        """Run a script."""
+    def call(self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = (), *, replicas: int = 0) -> Any:
+        """Run a script; raise NotReplicated unless so many replicas have what it wrote."""
         called = script(name)
         try:
-            return self.command(*called.by_digest(keys, arguments))
+            return self.command(*called.by_digest(keys, arguments), replicas=replicas)
         except NoScriptError:
-            return self.command(*called.by_source(keys, arguments))
+            return self.command(*called.by_source(keys, arguments), replicas=replicas)
 
-    def command(self, *command: Argument) -> Any:
+    def command(self, *command: Argument, replicas: int = 0) -> Any:
         """Run a command."""
         for attempts_left in reversed(range(REDIRECTIONS)):
             try:
-                return self._ready_client().execute_command(*command)
+                client = self._ready_client()
+                if not replicas:
+                    return client.execute_command(*command)
+                return _checked(_with_wait(client.pipeline(transaction=False), command, replicas).execute(), replicas)
             except NoScriptError:
                 raise
             except (ValkeyError, OSError) as error:
@@ -75,20 +80,26 @@ class Link:
 
     # Loops ---------------------------------------------------------------------------------------------------
 
-    async def acall(self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Any:
-        """Run a script."""
+    async def acall(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = (), *, replicas: int = 0
+    ) -> Any:
+        """Do what call() does."""
         called = script(name)
         try:
-            return await self.acommand(*called.by_digest(keys, arguments))
+            return await self.acommand(*called.by_digest(keys, arguments), replicas=replicas)
         except NoScriptError:
-            return await self.acommand(*called.by_source(keys, arguments))
+            return await self.acommand(*called.by_source(keys, arguments), replicas=replicas)
 
-    async def acommand(self, *command: Argument) -> Any:
-        """Run a command."""
+    async def acommand(self, *command: Argument, replicas: int = 0) -> Any:
+        """Do what command() does."""
         for attempts_left in reversed(range(REDIRECTIONS)):
             try:
                 async with asyncio.timeout(DEADLINE):
-                    return await (await self._ready_clients()).calls.execute_command(*command)
+                    client = (await self._ready_clients()).calls
+                    if not replicas:
+                        return await client.execute_command(*command)
+                    pipeline = _with_wait(client.pipeline(transaction=False), command, replicas)
+                    return _checked(await pipeline.execute(), replicas)
             except NoScriptError:
                 raise
             except (ValkeyError, OSError) as error:
@@ -125,13 +136,30 @@ class Link:
         return clients
 
     def _is_elsewhere(self, error: Exception) -> bool:
-        """Note that the server may not be ours any more; tell whether the call was refused for it, and may be repeated."""
+        """Note whether the server may not be ours any more; tell whether it has refused the call for that."""
         if not self._connector.is_cluster:
             return False
         self._is_lost = self._is_lost or not isinstance(error, ResponseError) or code_of(error) == "MOVED"
         if isinstance(error, ReadOnlyError) or code_of(error) == "CLUSTERDOWN":
             self._is_lost = True
         return isinstance(error, ReadOnlyError) or code_of(error) == "MOVED"
+
+
+def _with_wait[T: Any](pipeline: T, command: Command, replicas: int) -> T:
+    """Ask, behind a command and on its connection, until so many replicas have what it wrote."""
+    pipeline.execute_command(*command)
+    pipeline.execute_command("WAIT", replicas, round(REPLICATE_WITHIN * MILLISECONDS))
+    return pipeline
+
+
+def _checked(answers: Sequence[Any], wanted: int) -> Any:
+    answer, replicas = answers
+    if replicas < wanted:
+        raise NotReplicated(
+            f"What was enqueued is on the primary and on {replicas} replicas, not on {wanted} (MIN_REPLICAS), after "
+            f"{REPLICATE_WITHIN:g} s; it runs unless the primary is lost."
+        )
+    return answer
 
 
 class _LoopClients:
@@ -143,7 +171,7 @@ class _LoopClients:
         self.watch = _closing(self.calls, self.waits)
 
 
-async def _closing(*clients: AsyncClient) -> AsyncGenerator[None]:
+async def _closing(*clients: valkey.asyncio.Valkey) -> AsyncGenerator[None]:
     try:
         yield
     finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import batched, groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from django_vtasks import wire
 from django_vtasks.brokers.valkey.entry import Entry, lane_of
@@ -22,12 +22,23 @@ class Push(NamedTuple):
     script: str
     keys: Sequence[str]
     arguments: Sequence[Argument]
-    count: int
+    size: int
+
+    def accepted(self, answer: Any) -> list[bool]:
+        """Return which of the tasks the script says that it has added."""
+        return [bool(accepted) for accepted in answer] if isinstance(answer, list) else [True] * self.size
 
 
-class _New(NamedTuple):
+class New(NamedTuple):
+    """A task about to be added, with what is stored of it."""
+
     envelope: Envelope
     entry: bytes
+
+    @classmethod
+    def of(cls, envelope: Envelope) -> Self:
+        """Encode a task; raise for one that cannot be."""
+        return cls(envelope, bytes(Entry.of(envelope, wire.encode(envelope))))
 
     @property
     def is_plain(self) -> bool:
@@ -36,17 +47,16 @@ class _New(NamedTuple):
         return envelope.unique is None and envelope.run_after is None and envelope.priority <= 0
 
 
-def pushes(keys: Keys, envelopes: Sequence[Envelope]) -> list[Push]:
-    """Return the calls that add tasks in order; raise before the first of them what is wrong with any."""
-    new = [_New(envelope, bytes(Entry.of(envelope, wire.encode(envelope)))) for envelope in envelopes]
-    calls = []
-    for plain_queue, some in groupby(new, lambda task: task.envelope.queue if task.is_plain else None):
-        for chunk in _chunks(list(some)):
-            calls.append(_any(keys, chunk) if plain_queue is None else _plain(keys, plain_queue, chunk))
-    return calls
+def pushes(keys: Keys, new: Sequence[New]) -> list[Push]:
+    """Return the calls that add tasks in order."""
+    return [
+        _any(keys, chunk) if plain_queue is None else _plain(keys, plain_queue, chunk)
+        for plain_queue, some in groupby(new, lambda task: task.envelope.queue if task.is_plain else None)
+        for chunk in _chunks(list(some))
+    ]
 
 
-def _chunks(new: Sequence[_New]) -> Iterator[Sequence[_New]]:
+def _chunks(new: Sequence[New]) -> Iterator[Sequence[New]]:
     for some in batched(new, AT_ONCE):
         if sum(len(task.entry) for task in some) <= BYTES_AT_ONCE:
             yield some
@@ -54,12 +64,12 @@ def _chunks(new: Sequence[_New]) -> Iterator[Sequence[_New]]:
             yield from ((task,) for task in some)
 
 
-def _plain(keys: Keys, queue: str, new: Sequence[_New]) -> Push:
+def _plain(keys: Keys, queue: str, new: Sequence[New]) -> Push:
     names = [keys.waiting(queue), keys.bell(queue), keys.queues]
     return Push("push", names, [part(queue), *(task.entry for task in new)], len(new))
 
 
-def _any(keys: Keys, new: Sequence[_New]) -> Push:
+def _any(keys: Keys, new: Sequence[New]) -> Push:
     queues = list(dict.fromkeys(task.envelope.queue for task in new))
     locks = list(dict.fromkeys(task.envelope.unique.key for task in new if task.envelope.unique is not None))
     names = [keys.queues]
@@ -79,4 +89,3 @@ def _any(keys: Keys, new: Sequence[_New]) -> Push:
             0 if unique is None or unique.ttl is None else max(1, round(unique.ttl * MILLISECONDS)),
         )
     return Push("push_any", names, arguments, len(new))
-
