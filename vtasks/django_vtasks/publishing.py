@@ -12,11 +12,13 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 import msgspec
+from asgiref.sync import sync_to_async
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.tasks import Task
 from django.utils.json import normalize_json
 from django.utils.timezone import get_default_timezone, is_naive
 
-from django_vtasks import conf, results
+from django_vtasks import conf, deferral, results
 from django_vtasks.brokers.base import Broker
 from django_vtasks.envelope import Envelope, Unique
 from django_vtasks.errors import InvalidTask
@@ -37,23 +39,73 @@ class Call(NamedTuple):
     kwargs: Mapping[str, Any]
 
 
-class Publisher:
-    """Enqueue calls on one backend; ``validate`` is the backend's validate_task()."""
+class Publication(NamedTuple):
+    """What has become of some calls, in their order.
 
-    def __init__(self, alias: str, broker: Broker, validate: Callable[[AnyTask], None]) -> None:
+    What is deferred is enqueued when the caller's transaction commits; what is refused, is so at once.
+    """
+
+    events: list[Published]
+    is_deferred: bool = False
+
+    @property
+    def enqueued(self) -> list[Published]:
+        """Return the calls that were not refused."""
+        return [event for event in self.events if event.result is not None]
+
+    @property
+    def settled(self) -> list[Published]:
+        """Return the calls whose fate does not depend on a transaction."""
+        return [event for event in self.events if event.result is None] if self.is_deferred else self.events
+
+
+class Publisher:
+    """Enqueue calls on one backend; ``validate`` is the backend's validate_task().
+
+    ``announce`` is told of what was enqueued, or refused, at the commit of the transaction that the caller has open;
+    anything else is for the caller to tell.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        broker: Broker,
+        validate: Callable[[AnyTask], None],
+        announce: Callable[[Sequence[Published]], None],
+    ) -> None:
         self._alias = alias
         self._broker = broker
         self._validate = validate
+        self._announce = announce
 
-    def publish(self, calls: Iterable[Call]) -> list[Published]:
+    def publish(self, calls: Iterable[Call]) -> Publication:
         """Enqueue calls in order."""
         calls, envelopes = self._prepare(calls)
-        return self._conclude(calls, envelopes, self._broker.push(envelopes))
+        if not self._broker.capabilities.transactional and (connection := deferral.open_transaction()) is not None:
+            return self._defer(connection, calls, envelopes)
+        return Publication(self._conclude(calls, envelopes, self._broker.push(envelopes)))
 
-    async def apublish(self, calls: Iterable[Call]) -> list[Published]:
+    async def apublish(self, calls: Iterable[Call]) -> Publication:
         """Enqueue calls in order without blocking the loop."""
+        if not self._broker.capabilities.transactional and deferral.is_called_by_a_thread():
+            return await sync_to_async(self.publish)(calls)
         calls, envelopes = self._prepare(calls)
-        return self._conclude(calls, envelopes, await self._broker.apush(envelopes))
+        return Publication(self._conclude(calls, envelopes, await self._broker.apush(envelopes)))
+
+    def _defer(
+        self, connection: BaseDatabaseWrapper, calls: Sequence[Call], envelopes: Sequence[Envelope]
+    ) -> Publication:
+        def committed(accepted: Sequence[bool]) -> None:
+            self._announce(
+                [
+                    event if yes else event._replace(result=None)
+                    for event, yes in zip(publication.enqueued, accepted, strict=True)
+                ]
+            )
+
+        wanted = deferral.defer(connection, self._broker, envelopes, committed)
+        publication = Publication(self._conclude(calls, envelopes, wanted), is_deferred=True)
+        return publication
 
     def _prepare(self, calls: Iterable[Call]) -> tuple[list[Call], list[Envelope]]:
         calls = list(calls)

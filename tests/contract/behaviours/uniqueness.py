@@ -14,6 +14,18 @@ from tests.contract.threads import aside, at_once
 
 
 class Uniqueness:
+    async def test_held_tells_which_keys_are_taken(self, broker, backdoor):
+        await broker.apush([a_task(unique=mutex("a")), a_task(unique=throttle("b")), a_task(unique=throttle("c"))])
+        claims = await take(broker)
+        await broker.settle(ALICE, [Ack(claim) for claim in claims])
+        await broker.apush([a_task(unique=mutex("d"))])
+        await aside(backdoor.lapse_lock, key("c"))
+
+        held = await aside(broker.held, {key(name) for name in "abcde"})
+
+        assert held == {key("b"), key("d")}
+        assert await aside(broker.held, set()) == set()
+
     async def test_an_equal_task_is_refused_while_the_first_waits(self, broker, second_broker):
         assert await broker.apush([a_task(unique=mutex())]) == [True]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.core import checks
@@ -104,14 +105,14 @@ class BrokerBackend(VTasksBackend):
         return await self._apublish(parse_calls(calls))
 
     def _publish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
-        events = self._publisher().publish(calls)
-        observers.published(type(self), events)
-        return [event.result for event in events]
+        publication = self._publisher().publish(calls)
+        observers.published(type(self), publication.settled)
+        return [event.result for event in publication.events]
 
     async def _apublish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
-        events = await self._publisher().apublish(calls)
-        await observers.apublished(type(self), events)
-        return [event.result for event in events]
+        publication = await self._publisher().apublish(calls)
+        await observers.apublished(type(self), publication.settled)
+        return [event.result for event in publication.events]
 
     def _publisher(self) -> Publisher:
-        return Publisher(self.alias, self.broker, self.validate_task)
+        return Publisher(self.alias, self.broker, self.validate_task, partial(observers.published, type(self)))

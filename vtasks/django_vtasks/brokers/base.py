@@ -177,6 +177,10 @@ class Broker(Protocol):
         """Do what push() does without blocking the loop."""
         ...
 
+    def held(self, keys: Collection[str]) -> set[str]:
+        """Return those of the unique keys that a task holds, or whose time is not up."""
+        ...
+
     async def claim(
         self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0, suspects: bool = False
     ) -> list[Claim]:

@@ -90,6 +90,10 @@ class DatabaseBroker:
         """Insert tasks on the thread that holds the coroutine's connection."""
         return await sync_to_async(self.push)(envelopes)
 
+    def held(self, keys: Collection[str]) -> set[str]:
+        """Return those of the unique keys that are held, as the caller's transaction sees it."""
+        return self._census.held(keys)
+
     def _insert(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
         if len(rows) <= PUSH_CHUNK:
             accepted = self._dialect.push(connection, rows)

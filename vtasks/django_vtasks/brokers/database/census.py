@@ -1,5 +1,6 @@
 """Counting and clearing queues."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from django.db import connections
@@ -67,6 +68,11 @@ class Census:
         with connection.cursor() as cursor:
             cursor.execute(_SUSPECTS)
             return dict(cursor.fetchall())
+
+    def held(self, keys: Collection[str]) -> set[str]:
+        """Return those of the unique keys whose lock has not lapsed."""
+        locks = self._tables.locks(key__in=keys).exclude(expires__lte=Now())
+        return set(locks.values_list("key", flat=True))
 
     def queues(self) -> list[str]:
         """Return the queues that hold tasks."""

@@ -60,6 +60,11 @@ class MemoryBroker:
         """Do what push() does."""
         return self.push(envelopes)
 
+    def held(self, keys: Collection[str]) -> set[str]:
+        """Return those of the unique keys that are held."""
+        with self._mutex:
+            return {key for key in keys if self._locks.is_held(key, self._clock())}
+
     async def claim(
         self, owner: Owner, queue: str, limit: int, *, wait: float = 0.0, suspects: bool = False
     ) -> list[Claim]:

@@ -30,6 +30,10 @@ class UniqueLocks:
         self._locks[unique.key] = _Lock(task_id, unique.keep, expires)
         return True
 
+    def is_held(self, key: str, now: float) -> bool:
+        """Tell whether a key is taken."""
+        return key in self._locks and self._locks[key].holds(now)
+
     def free(self, key: str | None, task_id: str, *, even_kept: bool = False) -> None:
         """Free the key if it is this task's and, unless ``even_kept``, does not outlive the task."""
         held = self._locks.get(key) if key else None

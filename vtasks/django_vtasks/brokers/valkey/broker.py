@@ -86,6 +86,12 @@ class ValkeyBroker:
     async def _send(self, call: Push) -> list[bool]:
         return call.accepted(await self._link.acall(call.script, call.keys, call.arguments, replicas=self._replicas))
 
+    def held(self, keys: Collection[str]) -> set[str]:
+        """Return those of the unique keys that are held."""
+        wanted = list(keys)
+        holders = self._link.command("MGET", *map(self._keys.lock, wanted)) if wanted else []
+        return {key for key, holder in zip(wanted, holders, strict=True) if holder is not None}
+
     # Actors --------------------------------------------------------------------------------------------------
 
     async def claim(

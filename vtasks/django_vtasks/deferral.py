@@ -1,0 +1,108 @@
+"""Enqueue at the commit: for stores that have no part in the transactions of Django's databases."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from asgiref.sync import AsyncToSync
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_vtasks import wire
+from django_vtasks.brokers.base import Broker
+from django_vtasks.envelope import Envelope
+
+logger = logging.getLogger(__name__)
+
+type Announce = Callable[[Sequence[bool]], None]
+"""Told at the commit which of some envelopes were accepted."""
+
+
+def open_transaction() -> BaseDatabaseWrapper | None:
+    """Return the calling thread's connection that is in a transaction: the default one, if there are several."""
+    in_transaction = {
+        connection.alias: connection
+        for connection in connections.all(initialized_only=True)
+        if connection.in_atomic_block
+    }
+    return in_transaction.get(DEFAULT_DB_ALIAS) or next(iter(in_transaction.values()), None)
+
+
+def is_called_by_a_thread() -> bool:
+    """Tell whether this coroutine runs for a thread that waits for it, which may have a transaction open."""
+    return getattr(AsyncToSync.executors, "current", None) is not None
+
+
+def defer(
+    connection: BaseDatabaseWrapper, broker: Broker, envelopes: Sequence[Envelope], announce: Announce
+) -> list[bool]:
+    """Push tasks when the transaction commits, and forget them when it is rolled back, to a savepoint too.
+
+    Return which of them will be pushed: not those whose lock is held, by a task of the store or of this transaction.
+    """
+    for envelope in envelopes:
+        wire.encode(envelope)  # at the commit it would be too late to refuse one
+    keys = {envelope.unique.key for envelope in envelopes if envelope.unique is not None}
+    taken = _pending_keys(connection, broker) | (broker.held(keys) if keys else set())
+    wanted = []
+    for envelope in envelopes:
+        key = None if envelope.unique is None else envelope.unique.key
+        wanted.append(key is None or key not in taken)
+        if key is not None:
+            taken.add(key)
+    parcel = [envelope for envelope, is_wanted in zip(envelopes, wanted, strict=True) if is_wanted]
+    if parcel:
+        _delivery(connection, broker).add(parcel, announce)
+    return wanted
+
+
+class _Delivery:
+    """What one part of a transaction enqueues; called when it commits."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.keys: set[str] = set()
+        self._envelopes: list[Envelope] = []
+        self._parcels: list[tuple[int, Announce]] = []
+
+    def add(self, envelopes: Sequence[Envelope], announce: Announce) -> None:
+        self._envelopes += envelopes
+        self._parcels.append((len(envelopes), announce))
+        self.keys.update(envelope.unique.key for envelope in envelopes if envelope.unique is not None)
+
+    def __call__(self) -> None:
+        accepted = self.broker.push(self._envelopes)
+        for envelope, is_accepted in zip(self._envelopes, accepted, strict=True):
+            if not is_accepted:
+                logger.warning(
+                    "Task %s id=%s was refused at the commit: an equal one was enqueued meanwhile",
+                    envelope.task, envelope.id,
+                )  # fmt: skip
+        end = 0
+        for count, announce in self._parcels:
+            begin, end = end, end + count
+            announce(accepted[begin:end])
+
+
+def _pending(connection: BaseDatabaseWrapper, broker: Broker) -> list[_Delivery]:
+    """Return what the transaction will push; Django drops from the list what a savepoint's rollback undoes."""
+    callbacks = (function for _, function, *_ in connection.run_on_commit)
+    return [function for function in callbacks if isinstance(function, _Delivery) and function.broker is broker]
+
+
+def _pending_keys(connection: BaseDatabaseWrapper, broker: Broker) -> set[str]:
+    return set().union(*(delivery.keys for delivery in _pending(connection, broker)))
+
+
+def _delivery(connection: BaseDatabaseWrapper, broker: Broker) -> _Delivery:
+    """Return the last callback of the transaction, if it is ours and of the same savepoints, or a new one."""
+    if connection.run_on_commit:
+        savepoints, function, *_ = connection.run_on_commit[-1]
+        if (
+            isinstance(function, _Delivery)
+            and function.broker is broker
+            and savepoints == set(connection.savepoint_ids)
+        ):
+            return function
+    delivery = _Delivery(broker)
+    transaction.on_commit(delivery, using=connection.alias)
+    return delivery
