@@ -1,6 +1,7 @@
 """On Valkey a task is sent when the caller's transaction commits, and never was when it is rolled back."""
 
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -21,6 +22,10 @@ class Rollback(Exception):
     """Ends a transaction of a test."""
 
 
+def backend() -> Any:
+    return task_backends["default"]
+
+
 def tasks_on(url):
     backend = "django_vtasks.backends.valkey.ValkeyTaskBackend"
     return {"default": {"BACKEND": backend, "OPTIONS": {"BROKER_URL": url}}}
@@ -30,7 +35,7 @@ def tasks_on(url):
 def broker(valkey_server, database):
     database("default")
     with override_settings(TASKS=tasks_on(valkey_server), VTASKS_QUEUES=["emails"]):
-        broker = task_backends["default"].broker
+        broker = backend().broker
         broker._link.command("FLUSHDB")
         yield broker
         broker.close()
@@ -61,14 +66,14 @@ def heard():
 
 
 def in_bulk(*numbers):
-    return task_backends["default"].enqueue_many([(add, (number,), {}) for number in numbers])
+    return backend().enqueue_many([(add, (number,), {}) for number in numbers])
 
 
 ENQUEUE = {
     "sync": lambda: add.enqueue(1),
     "async": lambda: async_to_sync(add.aenqueue)(1),
     "bulk": lambda: in_bulk(1)[0],
-    "async bulk": lambda: async_to_sync(task_backends["default"].aenqueue_many)([(add, (1,), {})])[0],
+    "async bulk": lambda: async_to_sync(backend().aenqueue_many)([(add, (1,), {})])[0],
     "unique": lambda: add.using(unique=True).enqueue(1),
     "async unique": lambda: async_to_sync(add.using(unique=True).aenqueue)(1),
 }

@@ -1,22 +1,26 @@
 """From a call to its envelope: ids, keys of unique tasks, times, and where a bulk's calls go."""
 
+import copy
 import hashlib
 import itertools
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
 import time
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.tasks import Task
+from django.tasks import Task, TaskResult, TaskResultStatus
 from django.tasks.exceptions import InvalidTask
 from django.test import override_settings
 
+from django_vtasks import results
 from django_vtasks.backends.base import BrokerBackend
 from django_vtasks.brokers.memory import MemoryBroker
 from django_vtasks.envelope import Unique
@@ -400,3 +404,25 @@ async def test_too_large_arguments_are_refused_on_the_loop_too(backend):
         await backend.aenqueue(take, ["x" * MAX_BYTES], {})
 
     assert backend.broker.queues() == []
+
+
+def test_the_result_of_an_enqueue_is_a_task_result_to_whoever_looks():
+    sent = envelope(add, 1, b=2)
+    lazy, plain = results.enqueued(add, sent, "default"), results.build(add, sent, "default")
+
+    assert isinstance(lazy, TaskResult)
+    assert lazy == plain
+    assert plain == results.enqueued(add, sent, "default")
+    assert repr(results.enqueued(add, sent, "default")) == repr(plain)
+    assert pickle.loads(pickle.dumps(results.enqueued(add, sent, "default"))) == plain  # noqa: S301
+    assert type(copy.deepcopy(results.enqueued(add, sent, "default"))) is TaskResult
+    assert lazy != results.build(add, envelope(add, 1, b=2), "default")
+    assert replace(lazy, status=TaskResultStatus.FAILED) != plain
+    assert (lazy.id, lazy.args, lazy.kwargs, lazy.attempts) == (sent.id, [1], {"b": 2}, 0)
+
+
+def test_the_result_of_an_enqueue_has_no_field_that_django_does_not_know():
+    with pytest.raises(AttributeError, match="colour"):
+        getattr(results.enqueued(add, envelope(add), "default"), "colour")  # noqa: B009
+    with pytest.raises(FrozenInstanceError):
+        results.enqueued(add, envelope(add), "default").id = "another"

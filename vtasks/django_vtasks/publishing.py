@@ -119,7 +119,7 @@ class Publisher:
         self, calls: Sequence[Call], envelopes: Sequence[Envelope], accepted: Sequence[bool]
     ) -> list[Published]:
         return [
-            Published(call.task, envelope, results.build(call.task, envelope, self._alias) if yes else None)
+            Published(call.task, envelope, results.enqueued(call.task, envelope, self._alias) if yes else None)
             for call, envelope, yes in zip(calls, envelopes, accepted, strict=True)
         ]
 
@@ -129,7 +129,7 @@ def envelope_of(call: Call, *, max_rescues: int) -> Envelope:
     task, path = call.task, call.task.module_path
     try:
         args = [plain(value) for value in call.args]
-        kwargs = {name: plain(value) for name, value in call.kwargs.items()}
+        kwargs = {name: plain(value) for name, value in call.kwargs.items()} if call.kwargs else {}
     except RecursionError as error:
         raise TypeError(f"The arguments of {path} are nested too deeply for JSON.") from error
     except ValueError as error:  # bytes that are no text, keys with thousands of digits
@@ -169,6 +169,8 @@ def _triple(position: int, item: Any) -> tuple[AnyTask, Sequence[Any], Mapping[s
         raise TypeError(f"Item {position} is not a (task, args, kwargs) triple, but {_kind(item)}.") from None
     if not isinstance(task, Task):
         raise InvalidTask(f"Item {position} is not a task, but {_kind(task)}. Decorate the function with @task.")
+    if type(args) is tuple and type(kwargs) is dict:
+        return task, args, kwargs  # as nearly all are; to ask an abstract class takes long
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise TypeError(f"Item {position} must have a list or tuple of arguments, not {_kind(args)}.")
     if not isinstance(kwargs, Mapping):

@@ -57,6 +57,16 @@ def lane_threads():
 
 
 class TestThreadLanes:
+    async def test_what_only_computes_does_not_multiply_the_threads(self, threads):
+        """They waited for each other and for the loop, not for anything else: a hundred are slower than four."""
+        pool, results = threads(100)
+
+        for number in range(5000):
+            pool.submit(lambda number=number: sum(range(number % 100)))
+        await soon(lambda: len(results) == 5000)
+
+        assert len(lane_threads()) <= 20
+
     async def test_results_are_delivered_on_the_loops_own_thread(self):
         delivered: list[Any] = []
         lanes = ThreadLanes[int](2, lambda result: delivered.append((result, threading.get_ident())))

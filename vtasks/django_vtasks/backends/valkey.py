@@ -30,7 +30,8 @@ class ValkeyTaskBackend(BrokerBackend):
     def broker(self) -> ValkeyBroker:
         """Return the process's broker for these options."""
         config = conf.current()
-        return _broker(self._url, config.valkey_prefix, config.dlq_cap, self._cluster_mode, self._min_replicas)
+        url = self.options.get("BROKER_URL")
+        return _broker(url, config.valkey_prefix, config.dlq_cap, self._cluster_mode, self._min_replicas)
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         """Add what is wrong with the options."""
@@ -41,12 +42,6 @@ class ValkeyTaskBackend(BrokerBackend):
         except ConfigError as error:
             messages.append(checks.Error(f"TASKS[{self.alias!r}]['OPTIONS']: {error}", id="vtasks.E004"))
         return messages
-
-    @property
-    def _url(self) -> str:
-        url = self.options.get("BROKER_URL")
-        check_url(url)
-        return str(url)
 
     @property
     def _cluster_mode(self) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 FIRST_THREADS = 4
 LOOK_EVERY = 0.003
 """Seconds between two looks at whether the threads are blocked."""
+BUSY, BUSY_LOOK_EVERY = 0.3, 0.03
+"""Of a core, and seconds: what this process takes when its threads may wait for each other rather than for something
+else, which a longer look tells apart."""
 
 
 class ThreadLanes[T]:
@@ -40,6 +44,8 @@ class ThreadLanes[T]:
         self._outstanding = 0
         self._finished = 0
         self._finished_before = 0
+        self._looked_at = 0.0
+        self._cpu_before = 0.0
         self._looking: asyncio.TimerHandle | None = None
 
     def submit(self, function: Callable[[], T]) -> None:
@@ -62,15 +68,21 @@ class ThreadLanes[T]:
 
     def _look_later(self) -> None:
         self._finished_before = self._finished
+        self._looked_at = time.monotonic()
+        self._cpu_before = time.process_time()
         self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
 
     def _look(self) -> None:
-        """Grow when jobs wait although the threads ended less than one each since the last look."""
+        """Grow when jobs wait although the threads end less than one each in the time between two looks."""
         self._looking = None
         waiting = self._outstanding - self._threads
         if waiting <= 0 or self._threads >= self._limit:
             return
-        if self._finished - self._finished_before < self._threads:
+        seconds = time.monotonic() - self._looked_at
+        if seconds < BUSY_LOOK_EVERY and time.process_time() - self._cpu_before > BUSY * seconds:
+            self._looking = asyncio.get_running_loop().call_later(BUSY_LOOK_EVERY - seconds, self._look)
+            return
+        if self._finished - self._finished_before < self._threads * max(1.0, seconds / LOOK_EVERY):
             try:
                 self._grow(min(waiting, self._limit - self._threads))
             except RuntimeError:

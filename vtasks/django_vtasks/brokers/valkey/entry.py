@@ -16,6 +16,8 @@ from django_vtasks.errors import PayloadError
 
 FRONT, BACK = "+", "-"
 MUTEX, KEPT, NO_LOCK = "m", "k", "-"
+_ID = re.compile(r"[!-~]{1,64}")
+_WRONG_ID = "The payload has another id than its entry, or one that is not 1 to 64 printable ASCII characters."
 _HEADER = re.compile(rb"1 ([!-~]{1,64}) (\d{1,9}) (\d{1,9}) ([+-]) (\S{1,100})\n")
 
 
@@ -29,10 +31,12 @@ class Entry(NamedTuple):
     lock: str
     payload: bytes
 
-    @classmethod
-    def of(cls, envelope: Envelope, payload: bytes) -> Self:
-        """Return the entry of a new task."""
-        return cls(envelope.id, 0, 0, lane_of(envelope), lock_of(envelope.unique), payload)
+    @staticmethod
+    def new(envelope: Envelope, payload: bytes) -> bytes:
+        """Return what is stored of a new task."""
+        return b"1 %s 0 0 %s %s\n%s" % (
+            envelope.id.encode(), lane_of(envelope).encode(), lock_of(envelope.unique).encode(), payload,
+        )  # fmt: skip
 
     @classmethod
     def parse(cls, stored: bytes) -> Self:
@@ -59,6 +63,8 @@ class Entry(NamedTuple):
             envelope = wire.decode(self.payload)
         except PayloadError as error:
             return Envelope.unreadable(self.id, queue), str(error)
+        if envelope.id != self.id:
+            return Envelope.unreadable(self.id, queue), _WRONG_ID
         return envelope, None
 
 
@@ -87,10 +93,10 @@ _id_decoder = msgspec.json.Decoder(_Id)
 def _id_of(payload: bytes) -> str:
     """Return the id in a bare payload, or one made of it, so that the failed list can tell what it was."""
     try:
-        return wire.decode(payload).id
+        found = wire.decode(payload).id
     except PayloadError:
-        pass
-    try:
-        return _id_decoder.decode(payload).id[:64]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return f"unreadable-{hashlib.sha256(payload).hexdigest()[:16]}"
+        try:
+            found = _id_decoder.decode(payload).id
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found = ""
+    return found if _ID.fullmatch(found) else f"unreadable-{hashlib.sha256(payload).hexdigest()[:16]}"

@@ -25,20 +25,24 @@ class Outbox:
         self._send = send
         self._parcels: list[_Parcel] = []
         self._sending: asyncio.Task[None] | None = None
+        self._is_lonely = True
 
     async def push(self, new: Sequence[New]) -> list[bool]:
         """Add tasks; what is cancelled has been sent all the same."""
-        parcel = _Parcel(new, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        parcel = _Parcel(new, loop.create_future())
         self._parcels.append(parcel)
         if self._sending is None:
-            # Not before the loop's next turn, so that others can join.
-            self._sending = asyncio.create_task(self._send_all())
+            # At once, or where several came together the last time, in the loop's next turn, so that others can join.
+            sending = asyncio.Task(self._send_all(), loop=loop, eager_start=self._is_lonely)
+            self._sending = None if sending.done() else sending
         return await parcel.accepted
 
     async def _send_all(self) -> None:
         try:
             while self._parcels:
                 parcels, self._parcels = self._parcels, []
+                self._is_lonely = len(parcels) == 1
                 await self._send_together(parcels)
         finally:
             self._sending = None

@@ -38,7 +38,7 @@ class New(NamedTuple):
     @classmethod
     def of(cls, envelope: Envelope) -> Self:
         """Encode a task; raise for one that cannot be."""
-        return cls(envelope, bytes(Entry.of(envelope, wire.encode(envelope))))
+        return cls(envelope, Entry.new(envelope, wire.encode(envelope)))
 
     @property
     def is_plain(self) -> bool:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from django_vtasks.brokers.base import Ack, Bury, Claim, Owner, Release, Retry, Settlement
 from django_vtasks.brokers.valkey import failed
-from django_vtasks.brokers.valkey.entry import NO_LOCK, Entry, lock_of, mutex_of
+from django_vtasks.brokers.valkey.entry import NO_LOCK, Entry, lane_of, lock_of, mutex_of
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.scripts import Argument
 
@@ -79,6 +79,5 @@ def flight_of(keys: Keys, owner: Owner, receipt: Receipt) -> str:
 
 def _header(claim: Claim) -> str:
     envelope = claim.envelope
-    entry = Entry.of(envelope, b"")
     lock = claim.receipt.lock if claim.receipt.lock != NO_LOCK else lock_of(envelope.unique)
-    return entry._replace(attempt=envelope.attempt, crashes=envelope.crashes, lock=lock).header
+    return Entry(envelope.id, envelope.attempt, envelope.crashes, lane_of(envelope), lock, b"").header
