@@ -47,6 +47,10 @@ class Backdoor(Protocol):
         """Let a node's lease be over, as if it had not been renewed for long."""
         ...
 
+    def end_term(self, role: str) -> None:
+        """Let a leader's term be over."""
+        ...
+
     def drop_lease(self, node: str) -> None:
         """Delete a node's lease under its owners' feet."""
         ...

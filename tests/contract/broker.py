@@ -7,6 +7,7 @@ from tests.contract.behaviours.claiming import Claiming
 from tests.contract.behaviours.corruption import Corruption
 from tests.contract.behaviours.crashing import Crashing
 from tests.contract.behaviours.failing import Failing
+from tests.contract.behaviours.leading import Leading, Ticking
 from tests.contract.behaviours.leases import Leases
 from tests.contract.behaviours.lost_answers import LostAnswers
 from tests.contract.behaviours.operating import Operating
@@ -31,6 +32,8 @@ class BrokerContract(
     Blame,
     Suspects,
     Leases,
+    Leading,
+    Ticking,
     LostAnswers,
     Operating,
 ):

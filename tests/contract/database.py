@@ -12,7 +12,7 @@ from django.db import DataError, OperationalError, transaction
 
 from django_vtasks.brokers.base import Ack, Bury, Death, Depth, Release, TaskFailure
 from django_vtasks.brokers.database import DatabaseBroker
-from django_vtasks.db.models import LockRow, NodeRow, TaskRow, TaskState
+from django_vtasks.db.models import LeaderRow, LockRow, NodeRow, TaskRow, TaskState
 from django_vtasks.errors import BrokerUnavailable
 from tests.contract.broker import BrokerContract
 from tests.contract.given import ALICE, BOB, ENDINGS, FAILURE, a_task, in_an_hour, key, mutex, tasks, throttle
@@ -60,6 +60,9 @@ class DatabaseBackdoor:
 
     def expire_lease(self, node: str) -> None:
         self._one(NodeRow, name=node).update(expires=LONG_AGO)
+
+    def end_term(self, role: str) -> None:
+        self._one(LeaderRow, role=role).update(expires=LONG_AGO)
 
     def drop_lease(self, node: str) -> None:
         self._one(NodeRow, name=node).delete()

@@ -48,6 +48,9 @@ class MemoryBackdoor:
     def expire_lease(self, node: str) -> None:
         self._broker._nodes[node] = 0.0
 
+    def end_term(self, role: str) -> None:
+        self._broker._leaders._by_role[role].expires = 0.0
+
     def drop_lease(self, node: str) -> None:
         del self._broker._nodes[node]
 

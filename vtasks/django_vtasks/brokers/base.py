@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -140,6 +141,16 @@ def verdict(crashes: int, max_rescues: int, *, alone: bool) -> Verdict:
     return Verdict(min(counted, max_rescues), buried=False)
 
 
+class Tick(Enum):
+    """What became of a slot of a schedule's entry."""
+
+    ENQUEUED = "enqueued"
+    REFUSED = "refused"
+    """The slot is recorded, but an equal unique task is under way."""
+    TAKEN = "taken"
+    """Somebody has recorded this slot, or a later one."""
+
+
 class Reclaimed(msgspec.Struct, frozen=True):
     """What became of dead owners' tasks: ids handed back and ids given up as poison."""
 
@@ -275,4 +286,30 @@ class Coordinator(Protocol):
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds that its lease still has."""
+        ...
+
+    def lead(self, role: str, node: str, ttl: float) -> int | None:
+        """Take the leadership of a role for ``ttl`` seconds, or keep it; None while another node has it.
+
+        Return a number that grows with each change of the leader.
+        """
+        ...
+
+    def resign(self, role: str, node: str) -> None:
+        """Give up the leadership, if it is the node's, so that another may take it at once."""
+        ...
+
+    def leader(self, role: str) -> str | None:
+        """Return the node that leads, if any does."""
+        ...
+
+    def tick(self, entry: str, slot: float, envelope: Envelope) -> Tick:
+        """Record a slot of a schedule's entry and enqueue its task, in one step; see Tick.
+
+        ``slot`` is in seconds since the epoch. Whoever does this, leader or not: each slot is enqueued once.
+        """
+        ...
+
+    def slots(self) -> dict[str, float]:
+        """Return the last recorded slot of each entry."""
         ...

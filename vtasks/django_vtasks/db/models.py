@@ -95,6 +95,36 @@ class NodeRow(models.Model):
         return self.name
 
 
+class LeaderRow(models.Model):
+    """Who leads in a role, and the end of that; ``number`` grows with each change."""
+
+    role = models.CharField(max_length=64, primary_key=True)
+    node = models.CharField(max_length=100)
+    number = models.BigIntegerField()
+    expires = models.BigIntegerField()
+
+    class Meta:
+        db_table = "vtasks_leader"
+        verbose_name = "leader"
+
+    def __str__(self) -> str:
+        return self.role
+
+
+class SlotRow(models.Model):
+    """The last slot of a schedule's entry that has been enqueued."""
+
+    entry = models.CharField(max_length=200, primary_key=True)
+    slot = models.BigIntegerField()
+
+    class Meta:
+        db_table = "vtasks_slot"
+        verbose_name = "slot"
+
+    def __str__(self) -> str:
+        return self.entry
+
+
 class CounterRow(models.Model):
     """A number that only grows, such as how many failed tasks were evicted."""
 

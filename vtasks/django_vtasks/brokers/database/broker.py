@@ -25,6 +25,7 @@ from django_vtasks.brokers.base import (
     Release,
     Retry,
     Settlement,
+    Tick,
 )
 from django_vtasks.brokers.database.census import Census
 from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow, Receipt, write_transaction
@@ -32,6 +33,7 @@ from django_vtasks.brokers.database.failures import FailedList
 from django_vtasks.brokers.database.gateway import DEADLINE, Gateway
 from django_vtasks.brokers.database.leases import Leases
 from django_vtasks.brokers.database.rescue import Rescue
+from django_vtasks.brokers.database.schedule import Schedule
 from django_vtasks.brokers.database.settling import Settling
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.brokers.database.vendors import connection_limit, vendor_of
@@ -74,6 +76,7 @@ class DatabaseBroker:
         self._settling = Settling(tables, self._failed)
         self._leases = Leases(tables, Rescue(tables, self._failed))
         self._census = Census(tables)
+        self._schedule = Schedule(tables)
 
     # Producers -----------------------------------------------------------------------------------------------
 
@@ -287,6 +290,33 @@ class DatabaseBroker:
     def connection_limit(self) -> int | None:
         """Return how many connections the server allows in all."""
         return self._apart(connection_limit)
+
+    def lead(self, role: str, node: str, ttl: float) -> int | None:
+        """Take or keep the leadership of a role; None while another node has it."""
+        return self._apart(lambda _: self._schedule.lead(role, node, ttl))
+
+    def resign(self, role: str, node: str) -> None:
+        """Give up the leadership, if it is the node's."""
+        self._apart(lambda _: self._schedule.resign(role, node))
+
+    def leader(self, role: str) -> str | None:
+        """Return the node that leads."""
+        return self._apart(lambda _: self._schedule.leader(role))
+
+    def tick(self, entry: str, slot: float, envelope: Envelope) -> Tick:
+        """Record a slot and enqueue its task, in one transaction."""
+        row = NewRow.of(envelope, wire.encode(envelope))
+        return self._apart(self._tick, entry, slot, row)
+
+    def _tick(self, connection: BaseDatabaseWrapper, entry: str, slot: float, row: NewRow) -> Tick:
+        with write_transaction(connection):
+            if not self._schedule.take(entry, slot):
+                return Tick.TAKEN
+            return Tick.ENQUEUED if self._insert(connection, [row]) else Tick.REFUSED
+
+    def slots(self) -> dict[str, float]:
+        """Return the last recorded slot of each entry."""
+        return self._apart(lambda _: self._schedule.slots())
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""

@@ -22,11 +22,13 @@ from django_vtasks.brokers.base import (
     Retry,
     Settlement,
     TaskFailure,
+    Tick,
 )
 from django_vtasks.brokers.memory.claims import RunningTasks
 from django_vtasks.brokers.memory.failed import FailedList
 from django_vtasks.brokers.memory.locks import UniqueLocks
 from django_vtasks.brokers.memory.queue import Bell, MemoryQueue
+from django_vtasks.brokers.memory.schedule import Leaders, Slots
 from django_vtasks.brokers.memory.stored import StoredTask
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import LeaseLost
@@ -49,6 +51,8 @@ class MemoryBroker:
         self._locks = UniqueLocks()
         self._failed = FailedList(failed_cap)
         self._nodes: dict[str, float] = {}
+        self._leaders = Leaders()
+        self._slots = Slots()
 
     def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Add tasks in order; False at the position of one whose lock another task holds."""
@@ -193,6 +197,35 @@ class MemoryBroker:
         with self._mutex:
             now = self._clock()
             return {node: max(0.0, expires - now) for node, expires in self._nodes.items()}
+
+    def lead(self, role: str, node: str, ttl: float) -> int | None:
+        """Take or keep the leadership of a role; None while another node has it."""
+        with self._mutex:
+            now = self._clock()
+            return self._leaders.lead(role, node, now + ttl, now)
+
+    def resign(self, role: str, node: str) -> None:
+        """Give up the leadership, if it is the node's."""
+        with self._mutex:
+            self._leaders.resign(role, node)
+
+    def leader(self, role: str) -> str | None:
+        """Return the node that leads."""
+        with self._mutex:
+            return self._leaders.leader(role, self._clock())
+
+    def tick(self, entry: str, slot: float, envelope: Envelope) -> Tick:
+        """Record a slot and enqueue its task."""
+        payload = wire.encode(envelope)
+        with self._mutex:
+            if not self._slots.take(entry, slot):
+                return Tick.TAKEN
+            return Tick.ENQUEUED if self._push_one(envelope, payload) else Tick.REFUSED
+
+    def slots(self) -> dict[str, float]:
+        """Return the last recorded slot of each entry."""
+        with self._mutex:
+            return dict(self._slots.last)
 
     def _push_one(self, envelope: Envelope, payload: bytes) -> bool:
         if envelope.unique and not self._locks.take(envelope.unique, envelope.id, self._clock()):

@@ -17,6 +17,7 @@ from django_vtasks.brokers.base import (
     Owner,
     Reclaimed,
     Settlement,
+    Tick,
 )
 from django_vtasks.brokers.valkey import keys as key_names
 from django_vtasks.brokers.valkey import settling
@@ -29,6 +30,7 @@ from django_vtasks.brokers.valkey.leases import Leases
 from django_vtasks.brokers.valkey.link import Link
 from django_vtasks.brokers.valkey.outbox import Outbox
 from django_vtasks.brokers.valkey.pushing import New, Push, pushes
+from django_vtasks.brokers.valkey.schedule import Schedule
 from django_vtasks.brokers.valkey.scripts import Argument
 from django_vtasks.brokers.valkey.settling import MICROSECONDS, Receipt
 from django_vtasks.envelope import Envelope
@@ -61,6 +63,7 @@ class ValkeyBroker:
         self._failed = FailedList(self._keys, self._link)
         self._leases = Leases(self._keys, self._link, failed_cap)
         self._census = Census(self._keys, self._link)
+        self._schedule = Schedule(self._keys, self._link)
         self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
 
     # Producers -----------------------------------------------------------------------------------------------
@@ -222,6 +225,26 @@ class ValkeyBroker:
     def connection_limit(self) -> int | None:
         """Return None: the tasks' own connections are to another server."""
         return None
+
+    def lead(self, role: str, node: str, ttl: float) -> int | None:
+        """Take or keep the leadership of a role; None while another node has it."""
+        return self._schedule.lead(role, node, ttl)
+
+    def resign(self, role: str, node: str) -> None:
+        """Give up the leadership, if it is the node's."""
+        self._schedule.resign(role, node)
+
+    def leader(self, role: str) -> str | None:
+        """Return the node that leads."""
+        return self._schedule.leader(role)
+
+    def tick(self, entry: str, slot: float, envelope: Envelope) -> Tick:
+        """Record a slot and enqueue its task."""
+        return self._schedule.tick(entry, slot, envelope, replicas=self._replicas)
+
+    def slots(self) -> dict[str, float]:
+        """Return the last recorded slot of each entry."""
+        return self._schedule.slots()
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""

@@ -27,7 +27,12 @@ class Keys:
         self.holding = f"{prefix}:holding"
         self.receipts = f"{prefix}:receipts"
         self.failed = f"{prefix}:failed"
+        self.slots = f"{prefix}:slots"
         self.evicted = f"{prefix}:evicted"
+
+    def leader(self, role: str) -> str:
+        """Return the hash of who leads in a role."""
+        return f"{self.prefix}:leader:{part(role)}"
 
     def waiting(self, queue: str) -> str:
         """Return the list of a queue; the next task is the last element."""

@@ -50,7 +50,7 @@ class New(NamedTuple):
 def pushes(keys: Keys, new: Sequence[New]) -> list[Push]:
     """Return the calls that add tasks in order."""
     return [
-        _any(keys, chunk) if plain_queue is None else _plain(keys, plain_queue, chunk)
+        push_of_any_kind(keys, chunk) if plain_queue is None else _plain(keys, plain_queue, chunk)
         for plain_queue, some in groupby(new, lambda task: task.envelope.queue if task.is_plain else None)
         for chunk in _chunks(list(some))
     ]
@@ -69,7 +69,8 @@ def _plain(keys: Keys, queue: str, new: Sequence[New]) -> Push:
     return Push("push", names, [part(queue), *(task.entry for task in new)], len(new))
 
 
-def _any(keys: Keys, new: Sequence[New]) -> Push:
+def push_of_any_kind(keys: Keys, new: Sequence[New]) -> Push:
+    """Return the call that adds tasks with locks, times and precedence, for several queues."""
     queues = list(dict.fromkeys(task.envelope.queue for task in new))
     locks = list(dict.fromkeys(task.envelope.unique.key for task in new if task.envelope.unique is not None))
     names = [keys.queues]

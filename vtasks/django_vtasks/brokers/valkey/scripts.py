@@ -7,8 +7,9 @@ from importlib import resources
 from typing import NamedTuple
 
 # A worker must go on when memory is full: it is what makes room.
-_FLAGS = {"push": "", "push_any": ""}
+_FLAGS = {"push": "", "push_any": "", "tick": ""}
 _FLAGS_OF_WORKERS = " flags=allow-oom"
+_ALSO = {"push_any": ["pushing"], "tick": ["pushing"]}
 
 type Argument = str | bytes | int
 type Command = tuple[Argument, ...]
@@ -33,7 +34,8 @@ class Script(NamedTuple):
 @cache
 def script(name: str) -> Script:
     """Return one of the scripts in ``lua/``, which says what it takes and returns."""
-    source = f"#!lua{_FLAGS.get(name, _FLAGS_OF_WORKERS)}\n{_read('prelude')}{_read(name)}"
+    shared = "".join(_read(part) for part in ("prelude", *_ALSO.get(name, ())))
+    source = f"#!lua{_FLAGS.get(name, _FLAGS_OF_WORKERS)}\n{shared}{_read(name)}"
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

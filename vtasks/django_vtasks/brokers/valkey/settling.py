@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from django_vtasks.brokers.base import Ack, Bury, Claim, Owner, Release, Retry, Settlement
 from django_vtasks.brokers.valkey import failed
-from django_vtasks.brokers.valkey.entry import NO_LOCK, Entry, lane_of, lock_of, mutex_of
+from django_vtasks.brokers.valkey.entry import Entry, lane_of, mutex_of
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.scripts import Argument
 
@@ -34,7 +34,7 @@ def verdict_of(settlement: Settlement) -> Verdict:
     """Return what the script shall do; a lock that outlives its task stays."""
     claim = settlement.claim
     receipt: Receipt = claim.receipt
-    mutex = None if receipt.lock == NO_LOCK else mutex_of(receipt.lock)
+    mutex = mutex_of(receipt.lock)
     match settlement:
         case Ack():
             return Verdict("ack", receipt.number, claim.envelope.id, mutex)
@@ -79,5 +79,4 @@ def flight_of(keys: Keys, owner: Owner, receipt: Receipt) -> str:
 
 def _header(claim: Claim) -> str:
     envelope = claim.envelope
-    lock = claim.receipt.lock if claim.receipt.lock != NO_LOCK else lock_of(envelope.unique)
-    return Entry(envelope.id, envelope.attempt, envelope.crashes, lane_of(envelope), lock, b"").header
+    return Entry(envelope.id, envelope.attempt, envelope.crashes, lane_of(envelope), claim.receipt.lock, b"").header
