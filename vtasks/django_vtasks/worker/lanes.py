@@ -22,8 +22,8 @@ FIRST_THREADS = 4
 LOOK_EVERY = 0.003
 """Seconds between two looks at whether the threads are blocked."""
 BUSY, BUSY_LOOK_EVERY = 0.3, 0.03
-"""Of a core, and seconds: what this process takes when its threads may wait for each other rather than for something
-else, which a longer look tells apart."""
+"""Of a core, and seconds: what this process takes when its threads may wait for each other, or for a core, rather than
+for something else, which a longer look tells apart."""
 
 
 class ThreadLanes[T]:
@@ -79,7 +79,8 @@ class ThreadLanes[T]:
         if waiting <= 0 or self._threads >= self._limit:
             return
         seconds = time.monotonic() - self._looked_at
-        if seconds < BUSY_LOOK_EVERY and time.process_time() - self._cpu_before > BUSY * seconds:
+        is_late = seconds > 2 * LOOK_EVERY
+        if seconds < BUSY_LOOK_EVERY and (is_late or time.process_time() - self._cpu_before > BUSY * seconds):
             self._looking = asyncio.get_running_loop().call_later(BUSY_LOOK_EVERY - seconds, self._look)
             return
         if self._finished - self._finished_before < self._threads * max(1.0, seconds / LOOK_EVERY):
