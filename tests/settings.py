@@ -23,12 +23,18 @@ INSTALLED_APPS = [
 ]
 
 # What a test tells the workers that it starts: where the tasks are, and how patient its database connections are.
+TASKS_VALKEY = os.environ.get("TEST_TASKS_VALKEY")
 TASKS_DATABASE = os.environ.get("TEST_TASKS_DATABASE")
 CONN_MAX_AGE = int(os.environ.get("TEST_CONN_MAX_AGE", "0"))
 SQLITE_TIMEOUT = float(os.environ.get("TEST_SQLITE_TIMEOUT", "5"))
 
 TASKS = {
     "default": {
+        "BACKEND": "django_vtasks.backends.valkey.ValkeyTaskBackend",
+        "OPTIONS": {"BROKER_URL": TASKS_VALKEY},
+    }
+    if TASKS_VALKEY
+    else {
         "BACKEND": "django_vtasks.backends.db.DatabaseTaskBackend",
         "OPTIONS": {"DATABASE": TASKS_DATABASE} if TASKS_DATABASE else {},
     },

@@ -4,25 +4,26 @@ import itertools
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from django.tasks import task_backends
 
-from django_vtasks.backends.base import Calls
-from django_vtasks.backends.db import DatabaseTaskBackend
+from django_vtasks.backends.base import BrokerBackend, Calls
 from django_vtasks.brokers.base import FailedTask
-from django_vtasks.brokers.database import DatabaseBroker
-from django_vtasks.db.models import TaskRow, TaskState
+from django_vtasks.db.models import TaskRow
 from django_vtasks.results import AnyResult
 from tests.integration.ledger import Ledger
 from tests.integration.probes import PATIENCE, eventually
+from tests.integration.stores import Store
 from tests.integration.workers import RUNWORKER, WorkerProcess
 
 
 @dataclass
 class Stage:
-    """``alias`` is the database in this process, ``environment`` what tells the workers the same."""
+    """``alias`` is the store in this process, ``environment`` what tells the workers the same."""
 
     alias: str
+    store: Store
     ledger: Ledger
     logs: Path
     environment: dict[str, str]
@@ -30,15 +31,18 @@ class Stage:
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     @property
-    def broker(self) -> DatabaseBroker:
+    def backend(self) -> BrokerBackend:
         backend = task_backends["default"]
-        assert isinstance(backend, DatabaseTaskBackend)
-        return backend.broker
+        assert isinstance(backend, BrokerBackend)
+        return backend
+
+    @property
+    def broker(self) -> Any:
+        """Return the broker of this process, which is a coordinator too."""
+        return self.backend.broker
 
     def enqueue_many(self, calls: Calls) -> list[AnyResult | None]:
-        backend = task_backends["default"]
-        assert isinstance(backend, DatabaseTaskBackend)
-        return backend.enqueue_many(calls)
+        return self.backend.enqueue_many(calls)
 
     def start(self, *options: str, command: tuple[str, ...] = RUNWORKER, **environment: str) -> WorkerProcess:
         """Start a worker; keywords are environment variables, such as VTASKS_LEASE."""
@@ -62,14 +66,15 @@ class Stage:
             sys.stdout.write(f"── worker {number}, exit code {worker.process.returncode}\n{worker.log[-10_000:]}\n")
 
     def rows(self, **conditions: object) -> list[TaskRow]:
-        return list(TaskRow.objects.using(self.alias).filter(**conditions).order_by("id"))
+        """Return the tasks with these values of their columns."""
+        return self.store.rows(**conditions)
 
     def running(self) -> int:
-        return TaskRow.objects.using(self.alias).filter(state=TaskState.RUNNING).count()
+        return self.store.running()
 
     def size(self) -> int:
         """Return how many tasks are in the store, whatever their queue and state."""
-        return TaskRow.objects.using(self.alias).count()
+        return self.store.size()
 
     def until_empty(self, within: float = PATIENCE) -> None:
         """Wait until every task has ended and is settled."""

@@ -1,4 +1,4 @@
-"""An enqueue stores one task in the project's database, and answers with Django's result or, for a duplicate, None."""
+"""An enqueue stores one task in the project's store, and answers with Django's result or, for a duplicate, None."""
 
 import asyncio
 import pickle
@@ -18,37 +18,31 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_vtasks import wire
-from django_vtasks.backends.db import DatabaseTaskBackend
-from django_vtasks.db.models import LockRow, TaskRow, TaskState
+from django_vtasks.backends.valkey import ValkeyTaskBackend
+from django_vtasks.db.models import TaskState
 from django_vtasks.errors import PayloadTooLarge
 from django_vtasks.signals import task_refused
 from tests.app.receivers import connected, heard
 from tests.app.tasks import add, forget, multiply, plain_add, take
+from tests.integration.stores import DATABASE
 
 AT_ONCE = 5
-DATABASE = "django_vtasks.backends.db.DatabaseTaskBackend"
 
 
-@pytest.fixture(params=["default", "postgres", "mariadb"], ids=["sqlite", "postgres", "mariadb"])
+@pytest.fixture(params=["default", "postgres", "mariadb", "valkey"], ids=["sqlite", "postgres", "mariadb", "valkey"])
 def alias(request):
     return request.param
 
 
 @pytest.fixture(autouse=True)
-def backend(alias, database):
-    tasks = {"default": {"BACKEND": DATABASE, "OPTIONS": {"DATABASE": database(alias)}}}
-    with override_settings(TASKS=tasks, VTASKS_QUEUES=["emails"], VTASKS_BATCH_QUEUES={"widgets": {}}):
-        yield task_backends["default"]
-
-
-@pytest.fixture
-def rows(alias):
-    return TaskRow.objects.using(alias).order_by("id")
-
-
-@pytest.fixture
-def locks(alias):
-    return LockRow.objects.using(alias)
+def backend(backend_settings):
+    with override_settings(
+        TASKS={"default": backend_settings}, VTASKS_QUEUES=["emails"], VTASKS_BATCH_QUEUES={"widgets": {}}
+    ):
+        backend = task_backends["default"]
+        yield backend
+        if isinstance(backend, ValkeyTaskBackend):
+            backend.broker.close()
 
 
 async def enqueue(way, task, *args, **kwargs):
@@ -152,8 +146,8 @@ def test_the_result_survives_pickling():
     assert pickle.loads(pickle.dumps(result)) == result  # noqa: S301
 
 
-def test_the_result_names_the_backend_by_its_alias(alias):
-    tasks = {name: {"BACKEND": DATABASE, "OPTIONS": {"DATABASE": alias}} for name in ("default", "other")}
+def test_the_result_names_the_backend_by_its_alias(backend_settings):
+    tasks = dict.fromkeys(("default", "other"), backend_settings)
 
     with override_settings(TASKS=tasks):
         assert add.using(backend="other").enqueue(1).backend == "other"
@@ -221,8 +215,8 @@ async def test_a_task_that_has_become_invalid_is_refused_at_the_enqueue(way, row
     assert not await rows.aexists()
 
 
-def test_a_task_made_for_another_backend_is_validated_by_the_one_that_enqueues_it(backend, rows):
-    tasks = {"default": backend_settings(backend), "other": backend_settings(backend) | {"QUEUES": ["reports"]}}
+def test_a_task_made_for_another_backend_is_validated_by_the_one_that_enqueues_it(backend_settings, rows):
+    tasks = {"default": backend_settings, "other": backend_settings | {"QUEUES": ["reports"]}}
 
     with override_settings(TASKS=tasks):
         elsewhere = add.using(backend="other", queue_name="reports")
@@ -230,10 +224,6 @@ def test_a_task_made_for_another_backend_is_validated_by_the_one_that_enqueues_i
             task_backends["default"].enqueue(elsewhere, [1], {})
 
     assert not rows.exists()
-
-
-def backend_settings(backend):
-    return {"BACKEND": DATABASE, "OPTIONS": backend.options}
 
 
 # Queues
@@ -250,8 +240,8 @@ def backend_settings(backend):
         (None, "default"),
     ],
 )
-def test_a_valid_queue_gets_its_task(queues, queue, backend, rows):
-    given = backend_settings(backend) | ({} if queues is None else {"QUEUES": queues})
+def test_a_valid_queue_gets_its_task(queues, queue, backend_settings, rows):
+    given = backend_settings | ({} if queues is None else {"QUEUES": queues})
 
     with override_settings(TASKS={"default": given}):
         forget.using(queue_name=queue).enqueue()
@@ -259,15 +249,15 @@ def test_a_valid_queue_gets_its_task(queues, queue, backend, rows):
     assert [row.queue for row in rows] == [queue]
 
 
-def test_the_longest_name_of_a_queue_fits(backend, rows):
-    with override_settings(TASKS={"default": backend_settings(backend) | {"QUEUES": []}}):
+def test_the_longest_name_of_a_queue_fits(backend_settings, rows):
+    with override_settings(TASKS={"default": backend_settings | {"QUEUES": []}}):
         forget.using(queue_name="日" * 100).enqueue()
 
     assert [row.queue for row in rows] == ["日" * 100]
 
 
-def test_a_longer_name_of_a_queue_is_refused_as_an_invalid_task_on_every_database(backend, rows):
-    tasks = {"default": backend_settings(backend) | {"QUEUES": []}}
+def test_a_longer_name_of_a_queue_is_refused_as_an_invalid_task_in_every_store(backend_settings, rows):
+    tasks = {"default": backend_settings | {"QUEUES": []}}
 
     with override_settings(TASKS=tasks), pytest.raises(InvalidTask):
         forget.using(queue_name="q" * 101).enqueue()
@@ -339,16 +329,16 @@ async def test_of_fifty_equal_enqueues_at_once_one_is_accepted(rows):
 
 
 @both_ways
-async def test_the_signal_of_an_enqueue_brings_its_result(way):
+async def test_the_signal_of_an_enqueue_brings_its_result(way, backend):
     with heard(task_enqueued) as enqueued, heard(task_refused) as refused:
         result = await enqueue(way, add, 1, b=2)
 
-    assert enqueued == [{"sender": DatabaseTaskBackend, "task_result": result}]
+    assert enqueued == [{"sender": type(backend), "task_result": result}]
     assert refused == []
 
 
 @both_ways
-async def test_the_signal_of_a_refusal_brings_the_task_and_its_arguments(way):
+async def test_the_signal_of_a_refusal_brings_the_task_and_its_arguments(way, backend):
     unique = add.using(unique=True)
     await enqueue(way, unique, 1, b=2)
 
@@ -356,7 +346,7 @@ async def test_the_signal_of_a_refusal_brings_the_task_and_its_arguments(way):
         await enqueue(way, unique, 1, b=2)
 
     assert enqueued == []
-    assert refused == [{"sender": DatabaseTaskBackend, "task": unique, "args": [1], "kwargs": {"b": 2}}]
+    assert refused == [{"sender": type(backend), "task": unique, "args": [1], "kwargs": {"b": 2}}]
 
 
 @both_ways
@@ -380,7 +370,7 @@ async def test_async_receivers_are_called_too(way):
 
 
 @both_ways
-async def test_a_receiver_may_use_the_database(way, alias, rows):
+async def test_a_receiver_may_look_into_the_store(way, rows):
     seen = []
 
     def receiver(sender, task_result, **kwargs):
@@ -420,6 +410,10 @@ def test_a_receiver_may_enqueue_another_task(rows):
 # Databases that are not there
 
 
+databases_only = pytest.mark.parametrize(
+    "alias", ["default", "postgres", "mariadb"], ids=["sqlite", "postgres", "mariadb"]
+)
+
 UNREACHABLE = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "/nowhere/at/all.sqlite3"},
     "postgres": {"ENGINE": "django.db.backends.postgresql", "HOST": "/nowhere", "NAME": "vtasks", "USER": "vtasks"},
@@ -436,6 +430,7 @@ def unreachable(alias, monkeypatch):
         yield
 
 
+@databases_only
 @both_ways
 async def test_a_database_that_is_down_raises_its_own_error_at_once(way, unreachable):
     with heard(task_enqueued) as enqueued, pytest.raises(OperationalError):
@@ -444,6 +439,7 @@ async def test_a_database_that_is_down_raises_its_own_error_at_once(way, unreach
     assert enqueued == []
 
 
+@databases_only
 async def test_a_synchronous_enqueue_on_the_loop_is_refused_as_everything_synchronous_in_django(rows):
     with pytest.raises(SynchronousOnlyOperation):
         add.enqueue(1)
@@ -454,6 +450,7 @@ async def test_a_synchronous_enqueue_on_the_loop_is_refused_as_everything_synchr
 # Which database
 
 
+@databases_only
 def test_the_router_of_the_project_chooses_the_database(alias, rows):
     router = Router(alias)
 
@@ -463,6 +460,7 @@ def test_the_router_of_the_project_chooses_the_database(alias, rows):
     assert [row.task_id for row in rows] == [result.id]
 
 
+@databases_only
 def test_an_option_is_stronger_than_the_router(alias, rows):
     with override_settings(DATABASE_ROUTERS=[Router("nowhere")]):
         result = add.enqueue(1)

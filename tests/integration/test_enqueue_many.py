@@ -15,32 +15,28 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_vtasks import wire
-from django_vtasks.backends.db import DatabaseTaskBackend
-from django_vtasks.db.models import LockRow, TaskRow, TaskState
+from django_vtasks.backends.valkey import ValkeyTaskBackend
+from django_vtasks.db.models import TaskState
 from django_vtasks.errors import PayloadTooLarge
 from django_vtasks.signals import task_refused
 from tests.app.receivers import heard
 from tests.app.tasks import accept, add, forget, move, multiply, plain_add, take
 
-DATABASE = "django_vtasks.backends.db.DatabaseTaskBackend"
 QUEUES = ["emails", "low_priority"]
 
 
-@pytest.fixture(params=["default", "postgres", "mariadb"], ids=["sqlite", "postgres", "mariadb"])
+@pytest.fixture(params=["default", "postgres", "mariadb", "valkey"], ids=["sqlite", "postgres", "mariadb", "valkey"])
 def alias(request):
     return request.param
 
 
 @pytest.fixture(autouse=True)
-def backend(alias, database):
-    tasks = {"default": {"BACKEND": DATABASE, "OPTIONS": {"DATABASE": database(alias)}}}
-    with override_settings(TASKS=tasks, VTASKS_QUEUES=QUEUES):
-        yield task_backends["default"]
-
-
-@pytest.fixture
-def rows(alias):
-    return TaskRow.objects.using(alias).order_by("id")
+def backend(backend_settings):
+    with override_settings(TASKS={"default": backend_settings}, VTASKS_QUEUES=QUEUES):
+        backend = task_backends["default"]
+        yield backend
+        if isinstance(backend, ValkeyTaskBackend):
+            backend.broker.close()
 
 
 @pytest.fixture(params=["enqueue_many", "aenqueue_many"])
@@ -169,12 +165,12 @@ async def test_every_call_keeps_the_options_of_its_task(enqueue_many, rows):
         ]
     )
 
-    assert [(row.task_id, row.queue, row.rank, row.state) async for row in rows] == [
+    assert {(row.task_id, row.queue, row.rank, row.state) async for row in rows} == {
         (results[0].id, "default", -10, TaskState.WAITING),
         (results[1].id, "emails", 10, TaskState.WAITING),
         (results[2].id, "default", 0, TaskState.DELAYED),
         (results[3].id, "default", 0, TaskState.WAITING),
-    ]
+    }
 
 
 @pytest.mark.parametrize(
@@ -220,7 +216,7 @@ async def test_a_queue_name_among_the_arguments_routes_the_call(enqueue_many, ro
     assert [result.task.queue_name for result in results] == ["low_priority", "emails"]
     assert [result.kwargs for result in results] == [{}, {}]
     stored = [row async for row in rows]
-    assert [row.queue for row in stored] == ["low_priority", "emails"]
+    assert {row.task_id: row.queue for row in stored} == {results[0].id: "low_priority", results[1].id: "emails"}
     assert [envelope.kwargs for envelope in envelopes(stored)] == [{}, {}]
 
 
@@ -270,14 +266,14 @@ async def test_what_is_no_triple_refuses_the_bulk_and_names_the_position(enqueue
     [(object(), TypeError), (float("nan"), TypeError), ("x" * wire.MAX_BYTES, PayloadTooLarge)],
     ids=["an object", "NaN", "too much"],
 )
-async def test_an_argument_that_cannot_be_stored_refuses_the_whole_bulk(enqueue_many, value, error, rows, alias):
+async def test_an_argument_that_cannot_be_stored_refuses_the_whole_bulk(enqueue_many, value, error, rows, locks):
     unique = take.using(unique=True)
 
     with heard(task_enqueued) as enqueued, pytest.raises(error):
         await enqueue_many([(unique, (1,), {}), (take, (value,), {}), (unique, (2,), {})])
 
     assert not await rows.aexists()
-    assert not await LockRow.objects.using(alias).aexists()
+    assert not await locks.aexists()
     assert enqueued == []
 
 
@@ -295,14 +291,14 @@ async def test_what_a_generator_raises_reaches_the_caller_and_nothing_is_stored(
 # Signals
 
 
-async def test_each_call_of_a_bulk_has_its_signal(enqueue_many):
+async def test_each_call_of_a_bulk_has_its_signal(enqueue_many, backend):
     unique = add.using(unique=True)
 
     with heard(task_enqueued) as enqueued, heard(task_refused) as refused:
         results = await enqueue_many([(unique, (1,), {}), (unique, (1,), {}), (forget, (), {})])
 
-    assert enqueued == [{"sender": DatabaseTaskBackend, "task_result": results[place]} for place in (0, 2)]
-    assert refused == [{"sender": DatabaseTaskBackend, "task": unique, "args": [1], "kwargs": {}}]
+    assert enqueued == [{"sender": type(backend), "task_result": results[place]} for place in (0, 2)]
+    assert refused == [{"sender": type(backend), "task": unique, "args": [1], "kwargs": {}}]
 
 
 async def test_ids_of_a_bulk_are_all_different(enqueue_many):

@@ -11,7 +11,10 @@ from tests.integration.probes import eventually
 from tests.workapp import tasks
 
 everywhere = pytest.mark.parametrize(
-    "alias", ["default", "postgres", "mariadb"], indirect=True, ids=["sqlite", "postgresql", "mariadb"]
+    "alias",
+    ["default", "postgres", "mariadb", "valkey"],
+    indirect=True,
+    ids=["sqlite", "postgresql", "mariadb", "valkey"],
 )
 
 LEASE = 2.0
@@ -178,7 +181,9 @@ class Killer:
         return self._stage.start("--concurrency", "10", "--id", name)
 
 
-@pytest.mark.parametrize("alias", ["default", "postgres"], indirect=True, ids=["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    "alias", ["default", "postgres", "valkey"], indirect=True, ids=["sqlite", "postgresql", "valkey"]
+)
 def test_nothing_is_lost_while_workers_are_killed_at_random(stage, settings):
     settings(VTASKS_MAX_RESCUES=1000)
     seed = random.randrange(2**32)

@@ -9,7 +9,10 @@ from django.utils import timezone
 from tests.workapp import tasks
 
 everywhere = pytest.mark.parametrize(
-    "alias", ["default", "postgres", "mariadb"], indirect=True, ids=["sqlite", "postgresql", "mariadb"]
+    "alias",
+    ["default", "postgres", "mariadb", "valkey"],
+    indirect=True,
+    ids=["sqlite", "postgresql", "mariadb", "valkey"],
 )
 
 
@@ -200,7 +203,9 @@ def test_two_workers_share_a_queue_and_run_nothing_twice(stage):
     assert stage.ledger.counts() == {f"w{n}": 1 for n in range(300)}
 
 
-@pytest.mark.parametrize("alias", ["default", "postgres"], indirect=True, ids=["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    "alias", ["default", "postgres", "valkey"], indirect=True, ids=["sqlite", "postgresql", "valkey"]
+)
 def test_a_worker_whose_slots_are_full_keeps_nothing_from_an_idle_one(stage):
     full = [f"h{number}" for number in range(20)]
     for key in full:

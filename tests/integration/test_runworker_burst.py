@@ -7,7 +7,9 @@ import pytest
 from django_vtasks.brokers.base import Death, Owner
 from tests.workapp import tasks
 
-both = pytest.mark.parametrize("alias", ["default", "postgres"], indirect=True, ids=["sqlite", "postgresql"])
+everywhere = pytest.mark.parametrize(
+    "alias", ["default", "postgres", "valkey"], indirect=True, ids=["sqlite", "postgresql", "valkey"]
+)
 
 QUEUES = ["mail", "images"]
 TREE = ("--burst", "--processes", "2", "--concurrency", "3")
@@ -19,7 +21,7 @@ def queues(stage, settings):
     stage.environment["VTASKS_QUEUES"] = ",".join(QUEUES)
 
 
-@both
+@everywhere
 def test_it_runs_what_the_tasks_of_each_queue_enqueue_into_the_others(stage):
     expected = set()
     for number in range(6):
@@ -33,7 +35,7 @@ def test_it_runs_what_the_tasks_of_each_queue_enqueue_into_the_others(stage):
     assert stage.broker.nodes() == {}
 
 
-@both
+@everywhere
 def test_poison_is_given_up_and_everything_else_is_done(stage):
     for queue in ("default", "mail"):
         for number in range(10):
@@ -51,7 +53,7 @@ def test_poison_is_given_up_and_everything_else_is_done(stage):
     assert worker.log_lines("Suspect tasks of queue mail run apart")
 
 
-@both
+@everywhere
 def test_suspects_that_another_worker_has_left_are_run_too(stage):
     tasks.note_context.using(queue_name="mail").enqueue("suspect")
     ghost = Owner("ghost", "mail#1")

@@ -13,7 +13,10 @@ from tests.integration.probes import eventually
 from tests.workapp import tasks
 
 everywhere = pytest.mark.parametrize(
-    "alias", ["default", "postgres", "mariadb"], indirect=True, ids=["sqlite", "postgresql", "mariadb"]
+    "alias",
+    ["default", "postgres", "mariadb", "valkey"],
+    indirect=True,
+    ids=["sqlite", "postgresql", "mariadb", "valkey"],
 )
 
 SLACK = 2.0

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from django_vtasks.db.models import TaskRow
 from django_vtasks.envelope import Envelope
 from tests.contract.unreadable import UNREADABLE
 from tests.integration.probes import eventually
@@ -17,7 +16,10 @@ else:
     from backports import zstd
 
 everywhere = pytest.mark.parametrize(
-    "alias", ["default", "postgres", "mariadb"], indirect=True, ids=["sqlite", "postgresql", "mariadb"]
+    "alias",
+    ["default", "postgres", "mariadb", "valkey"],
+    indirect=True,
+    ids=["sqlite", "postgresql", "mariadb", "valkey"],
 )
 
 HERE = "tests.workapp.tasks"
@@ -114,7 +116,7 @@ def test_an_exception_whose_description_raises_anything_at_all_is_a_failed_task(
 
 def corrupted(stage, payload):
     result = tasks.note.enqueue("corrupted")
-    assert TaskRow.objects.using(stage.alias).filter(task_id=result.id).update(payload=payload) == 1
+    stage.store.corrupt(result.id, payload)
     return result.id
 
 

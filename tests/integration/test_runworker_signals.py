@@ -11,7 +11,9 @@ import pytest
 from tests.integration.probes import eventually
 from tests.workapp import tasks
 
-both = pytest.mark.parametrize("alias", ["default", "postgres"], indirect=True, ids=["sqlite", "postgresql"])
+everywhere = pytest.mark.parametrize(
+    "alias", ["default", "postgres", "valkey"], indirect=True, ids=["sqlite", "postgresql", "valkey"]
+)
 
 HANG = 15.0
 TREE = ("--processes", "2", "--concurrency", "2")
@@ -43,7 +45,7 @@ def tree(stage):
 
 
 class TestSigtermToAllAtOnce:
-    @both
+    @everywhere
     def test_what_runs_finishes_and_what_waits_goes_back(self, stage, tree):
         held = ["a", "b", "c", "d"]
         for key in held:
@@ -85,7 +87,7 @@ class TestSigtermToAllAtOnce:
         assert not stage.failed().keys() & ids
 
 
-@both
+@everywhere
 def test_an_actor_that_alone_is_told_to_end_is_replaced_and_nothing_is_lost(stage, tree):
     for key in "abcd":
         tasks.hold.enqueue(key)
@@ -105,7 +107,7 @@ def test_an_actor_that_alone_is_told_to_end_is_replaced_and_nothing_is_lost(stag
     assert not tree.log_lines("WARNING", "Took back")
 
 
-@both
+@everywhere
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGQUIT,)], ids=["INT-INT", "QUIT"])
 def test_a_second_sigint_and_any_sigquit_give_everything_back_at_once(stage, numbers):
     worker = stage.start(*TREE, VTASKS_SHUTDOWN_TIMEOUT="60")
@@ -128,7 +130,7 @@ def test_a_second_sigint_and_any_sigquit_give_everything_back_at_once(stage, num
 
 
 class TestPause:
-    @both
+    @everywhere
     def test_a_paused_worker_takes_nothing_while_what_runs_goes_on(self, stage, tree):
         for key in ("a", "b"):
             tasks.hold.enqueue(key)
@@ -177,7 +179,7 @@ class TestPause:
         leaves_nothing(tree)
 
 
-@both
+@everywhere
 def test_sighup_replaces_every_actor_without_a_gap_and_without_losing_anything(stage, tree):
     before = tree.actors()
     stage.enqueue_many([(tasks.awork, (f"w{n}", 0.01), {}) for n in range(800)])

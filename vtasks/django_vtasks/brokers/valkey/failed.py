@@ -73,13 +73,17 @@ class FailedList:
 def _parse(stored: bytes) -> FailedTask:
     line, _, _ = stored.partition(b"\n")
     time, _, body = line.partition(b" ")
-    fields = _decoder.decode(body)
+    try:
+        fields, microseconds = _decoder.decode(body), int(time)
+    except ValueError:  # msgspec's too: somebody else has written here, and the others shall be seen all the same
+        failure = TaskFailure("django_vtasks.errors.PayloadError", "This is no record of a failed task.")
+        return FailedTask("", "", "", failure, 0.0, 0, 0)
     return FailedTask(
         id=fields.id,
         queue=fields.queue,
         task=fields.task,
         failure=fields.failure,
-        failed_at=int(time) / MICROSECONDS,
+        failed_at=microseconds / MICROSECONDS,
         attempts=fields.attempts,
         crashes=fields.crashes,
     )

@@ -16,8 +16,10 @@ _BY_CLASS: list[tuple[type[Exception], str]] = [
     (exceptions.TimeoutError, "did not answer in time"),
     (TimeoutError, "did not answer in time"),
     (asyncio.IncompleteReadError, "closed the connection"),
+    (exceptions.InvalidResponse, "does not answer as Valkey does: the port may be another program's"),
 ]
 _BY_CODE = {
+    "ACL": "does not permit this user what is needed",  # said of a command within a script
     "MISCONF": "cannot save its data to disk, and takes nothing until it can",
     "BUSY": "is busy with a long script",
     "CLUSTERDOWN": "says that its cluster is down",

@@ -22,7 +22,9 @@ end
 local entries = redis.call('RPOP', source, limit) or {}
 local first = 0
 if #entries > 0 then
-  first = redis.call('INCRBY', KEYS[8], #entries) - #entries + 1
+  -- From the clock on, and not from the last one: a server that has lost its data must not give a receipt again.
+  first = math.max(time, 1 + (redis.call('GET', KEYS[8]) or 0))
+  redis.call('SET', KEYS[8], string.format('%.0f', first + #entries - 1))
   for from = 1, #entries, 1000 do
     local fields = {}
     for i = from, math.min(from + 999, #entries) do
