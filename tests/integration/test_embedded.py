@@ -86,7 +86,9 @@ def serve_without_lifespan(stage, server):
     return lambda **environment: Site(stage, WITHOUT_LIFESPAN[server], **environment).until_serving()
 
 
-@pytest.mark.parametrize("alias", ["default", "postgres"], indirect=True, ids=["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    "alias", ["default", "postgres", "valkey"], indirect=True, ids=["sqlite", "postgresql", "valkey"]
+)
 def test_tasks_that_pages_enqueue_run_in_the_same_process(serve, stage):
     site = serve()
     ids = [

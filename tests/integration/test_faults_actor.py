@@ -14,7 +14,9 @@ from tests.integration.probes import eventually
 from tests.integration.workers import IMPATIENT_WITH_ACTORS
 from tests.workapp import tasks
 
-both = pytest.mark.parametrize("alias", ["default", "postgres"], indirect=True, ids=["sqlite", "postgresql"])
+both = pytest.mark.parametrize(
+    "alias", ["default", "postgres", "valkey"], indirect=True, ids=["sqlite", "postgresql", "valkey"]
+)
 
 AT_ONCE = 3.0
 """Seconds; on an idle machine it is a fifth of one."""

@@ -222,6 +222,12 @@ def test_a_reclaim_that_fails_costs_the_lease_nothing(store, keep):
     assert len(renewed) >= 3
 
 
+def test_a_keeper_that_was_never_started_ends_at_once(store):
+    LeaseKeeper(store, NODE, 1.0, lambda: None).stop()
+
+    assert store.calls == []
+
+
 def test_a_lease_that_cannot_be_ended_runs_out_by_itself(store, keep, caplog):
     store.trouble["leave"] = OSError("closed")
     keeper = keep()

@@ -253,6 +253,10 @@ class Broker(Protocol):
 class Coordinator(Protocol):
     """Who is alive, by the store's own clock; called from a thread beside the loop."""
 
+    def inspect(self) -> list[str]:
+        """Return what the server's settings may cost, in sentences; raise ConfigError when it cannot keep tasks."""
+        ...
+
     def renew(self, node: str, ttl: float) -> bool:
         """Extend the node's lease by ``ttl`` seconds; False when it had run out and was reclaimed (or never was).
 

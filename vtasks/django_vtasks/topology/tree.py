@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 from django_vtasks.brokers.base import Coordinator
+from django_vtasks.errors import ConfigError
 from django_vtasks.topology.burst import BurstWatch
 from django_vtasks.topology.health import Health
 from django_vtasks.topology.notify import Notifier
@@ -20,6 +21,7 @@ from django_vtasks.worker.flight import ID_WIDTH
 from django_vtasks.worker.lease import LeaseKeeper
 from django_vtasks.worker.outage import Outage
 from vtasks_supervisor import Backoff, ChildSpec, Event, Launcher, Place, Restart, Supervisor
+from vtasks_supervisor.errors import TreeFailed
 from vtasks_supervisor.events import Cause, ChildExited, ChildSaid, TreeReady, TreeStopping
 from vtasks_supervisor.spec import Notes
 
@@ -78,8 +80,9 @@ class Tree:
         notifier = Notifier.from_environ() if self._place is Place.PROCESS else Notifier()
         with handlers(self._supervisor), Outside(self._plan, self._health, notifier) as outside:
             self._outside = outside
-            lease.start()
             try:
+                await self._inspect()
+                lease.start()
                 await self._supervisor.until_stopping(self._leased.wait())
                 started()
                 await self._run_tree()
@@ -181,6 +184,29 @@ class Tree:
             self._start_suspects(ours)
         elif settled and self._burst.is_over([child.name for child in self._supervisor.states]):
             self._supervisor.stop()
+
+    async def _inspect(self) -> None:
+        """Ask the store whether it can keep tasks, again and again until it answers or the worker shall stop."""
+        inspecting = asyncio.create_task(self._until_inspected())
+        await self._supervisor.until_stopping(asyncio.wait({inspecting}))
+        if not inspecting.done():
+            inspecting.cancel()
+            return
+        for warning in inspecting.result():
+            logger.warning(warning)
+
+    async def _until_inspected(self) -> list[str]:
+        outage = Outage("reach the store of tasks")
+        while True:
+            try:
+                warnings = await asyncio.to_thread(self._coordinator.inspect)
+            except ConfigError as error:
+                raise TreeFailed(str(error)) from error
+            except Exception as error:  # noqa: BLE001 - whatever the store raises, it may come back
+                await asyncio.sleep(outage.failed(error))
+            else:
+                outage.over()
+                return warnings
 
     # The store -----------------------------------------------------------------------------------------------
 

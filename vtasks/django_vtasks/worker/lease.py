@@ -59,7 +59,8 @@ class LeaseKeeper:
     def stop(self) -> None:
         """Stop renewing; end the lease and give back what it still covers."""
         self._stop.set()
-        self._thread.join(STOP_TIMEOUT)
+        if self._thread.ident is not None:
+            self._thread.join(STOP_TIMEOUT)
 
     def _keep(self) -> None:
         delay = 0.0

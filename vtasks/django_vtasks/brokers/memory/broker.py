@@ -148,6 +148,10 @@ class MemoryBroker:
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""
 
+    def inspect(self) -> list[str]:
+        """Return nothing: there is no server."""
+        return []
+
     def renew(self, node: str, ttl: float) -> bool:
         """Extend the node's lease by ``ttl`` seconds, or begin one; False when there was none."""
         with self._mutex:

@@ -19,8 +19,8 @@ from django_vtasks.brokers.base import (
     Settlement,
     Tick,
 )
+from django_vtasks.brokers.valkey import inspection, settling
 from django_vtasks.brokers.valkey import keys as key_names
-from django_vtasks.brokers.valkey import settling
 from django_vtasks.brokers.valkey.census import Census
 from django_vtasks.brokers.valkey.connector import Connector
 from django_vtasks.brokers.valkey.entry import Entry
@@ -201,6 +201,10 @@ class ValkeyBroker:
         return self._failed.clear()
 
     # Coordinator ---------------------------------------------------------------------------------------------
+
+    def inspect(self) -> list[str]:
+        """Return what the server's settings may cost; raise ConfigError when it cannot keep tasks."""
+        return inspection.inspect(self._link, self._replicas)
 
     def renew(self, node: str, ttl: float) -> bool:
         """Extend a node's lease by ``ttl`` seconds from now."""
