@@ -44,5 +44,5 @@ def translated(error: Exception, address: str) -> Exception:
         return LeaseLost("The node has no lease; its tasks were given to others.")
     reason = next((words for kind, words in _BY_CLASS if isinstance(error, kind)), None) or _BY_CODE.get(code_of(error))
     if reason is None and isinstance(error, exceptions.ConnectionError | OSError):
-        reason = f"cannot be reached: {error}"
+        reason = f"cannot be reached: {str(error).rstrip('.')}"
     return error if reason is None else BrokerUnavailable(f"Valkey at {address} {reason}.")
