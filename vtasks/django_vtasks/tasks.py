@@ -5,7 +5,9 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, Self, overload
 
-from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, Task, TaskContext
+from django.core.signals import setting_changed
+from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, Task, TaskContext, task_backends
+from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.base import DEFAULT_TASK_PRIORITY
 from django.tasks.exceptions import InvalidTask
 from django.utils import timezone
@@ -60,6 +62,15 @@ class VTask[**P, R](_Task[P, R]):
             raise InvalidTask("remove_unique_on_complete=False needs a ttl: the seconds for which equals are refused.")
         self.get_backend().validate_task(self)
 
+    def get_backend(self) -> BaseTaskBackend:
+        """Return the backend of this task; one that keeps nothing of its own is the same for all threads."""
+        backend = _backends.get(self.backend)
+        if backend is None:
+            backend = task_backends[self.backend]
+            if getattr(backend, "keeps_nothing", False):
+                _backends[self.backend] = backend
+        return backend
+
     # Django 6.0 has no pickling of its own, and its slots would pickle the function by a name that is the task's.
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, dict[str, Any]]]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -99,6 +110,18 @@ class VTask[**P, R](_Task[P, R]):
             "remove_unique_on_complete": remove_unique_on_complete,
         }
         return replace(self, **{name: value for name, value in options.items() if value is not None})
+
+
+# To ask Django takes as long as to make the envelope: it keeps a backend for each thread and asyncio task.
+_backends: dict[str, BaseTaskBackend] = {}
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "TASKS":
+        _backends.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_vtasks.tasks")
 
 
 def _reconstruct[T: VTask[..., Any]](cls: type[T], kwargs: dict[str, Any]) -> T:

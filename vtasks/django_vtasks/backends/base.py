@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.core import checks
+from django.core.signals import setting_changed
 from django.tasks import DEFAULT_TASK_QUEUE_NAME
 from django.tasks.backends.base import BaseTaskBackend
 
@@ -15,6 +16,9 @@ from django_vtasks.errors import ConfigError, InvalidTask
 from django_vtasks.publishing import Call, Publisher, parse_calls
 from django_vtasks.results import AnyResult, AnyTask
 from django_vtasks.tasks import VTask
+
+MOST_VALID = 1000
+"""Tasks that are known to be valid, at most; a project has fewer, but for those that it makes with using()."""
 
 type Calls = Iterable[tuple[AnyTask, Iterable[Any], dict[str, Any]]]
 
@@ -71,6 +75,8 @@ class VTasksBackend(BaseTaskBackend):
 class BrokerBackend(VTasksBackend):
     """A backend in front of a broker."""
 
+    keeps_nothing = True
+    """One object may serve all threads."""
     supports_defer = True
 
     @property
@@ -115,4 +121,26 @@ class BrokerBackend(VTasksBackend):
         return [event.result for event in publication.events]
 
     def _publisher(self) -> Publisher:
-        return Publisher(self.alias, self.broker, self.validate_task, partial(observers.published, type(self)))
+        return Publisher(self.alias, self.broker, self._validate_once, partial(observers.published, type(self)))
+
+    def _validate_once(self, task: AnyTask) -> None:
+        """Validate a task unless it has been found valid before: neither it nor the settings change in between."""
+        key = self.alias, id(task)
+        if _valid.get(key) is task:
+            return
+        self.validate_task(task)
+        if task.run_after is None and type(self).validate_task is VTasksBackend.validate_task:
+            if len(_valid) >= MOST_VALID:
+                _valid.clear()
+            _valid[key] = task
+
+
+# Kept alive here, so that no other task gets the id of one of these.
+_valid: dict[tuple[str, int], AnyTask] = {}
+
+
+def _forget(**kwargs: Any) -> None:
+    _valid.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_vtasks.backends.base")

@@ -26,12 +26,19 @@ class ValkeyTaskBackend(BrokerBackend):
 
     valid_options = frozenset({"BROKER_URL", "CLUSTER_MODE", "MIN_REPLICAS"})
 
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        self._made: tuple[conf.Config, ValkeyBroker] | None = None
+
     @property
     def broker(self) -> ValkeyBroker:
         """Return the process's broker for these options."""
         config = conf.current()
-        url = self.options.get("BROKER_URL")
-        return _broker(url, config.valkey_prefix, config.dlq_cap, self._cluster_mode, self._min_replicas)
+        if self._made is None or self._made[0] is not config:
+            url = self.options.get("BROKER_URL")
+            broker = _broker(url, config.valkey_prefix, config.dlq_cap, self._cluster_mode, self._min_replicas)
+            self._made = config, broker
+        return self._made[1]
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         """Add what is wrong with the options."""

@@ -33,14 +33,15 @@ class Outbox:
         parcel = _Parcel(new, loop.create_future())
         self._parcels.append(parcel)
         if self._sending is None:
-            # At once, or where several came together the last time, in the loop's next turn, so that others can join.
-            sending = asyncio.Task(self._send_all(), loop=loop, eager_start=self._is_lonely)
+            sending = asyncio.Task(self._send_all(), loop=loop, eager_start=True)
             self._sending = None if sending.done() else sending
         return await parcel.accepted
 
     async def _send_all(self) -> None:
         try:
             while self._parcels:
+                if not self._is_lonely:
+                    await asyncio.sleep(0)  # those whose tasks have just been added may have more
                 parcels, self._parcels = self._parcels, []
                 self._is_lonely = len(parcels) == 1
                 await self._send_together(parcels)
