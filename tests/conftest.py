@@ -1,4 +1,4 @@
-"""What all tests share: Django set up, servers for the time of the session, fixtures for databases and Valkey."""
+"""What all tests share: Django set up, servers for the time of the session, fixtures for what stores tasks."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the servers where the session is controlled; the xdist workers inherit their addresses."""
     only_asks = config.option.help or config.option.collectonly
     if not hasattr(config, "workerinput") and not only_asks:
-        wanted = [] if config.option.no_servers else [name for name in servers.installed() if name != "valkey"]
+        wanted = [] if config.option.no_servers else [name for name in servers.DATABASES if name in servers.installed()]
         stack = contextlib.ExitStack()
         config.add_cleanup(stack.close)
         try:
@@ -52,3 +52,11 @@ def valkey_server() -> Iterator[str]:
     databases.require_server("valkey")
     with servers.running("valkey") as addresses:
         yield addresses["TEST_VALKEY_URL"]
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """Give the URL of a Redis server that belongs to this xdist worker."""
+    databases.require_server("redis")
+    with servers.running("redis") as addresses:
+        yield addresses["TEST_REDIS_URL"]

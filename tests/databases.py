@@ -11,8 +11,8 @@ from tests import servers
 
 
 def require_server(name: str) -> None:
-    """Skip the test if it cannot have this server (`postgres`, `mariadb`, `valkey`); in CI fail it."""
-    available = name in servers.installed() if name == "valkey" else name in connections
+    """Skip the test if it cannot have this server (`postgres`, `mariadb`, `valkey`, `redis`); in CI fail it."""
+    available = name in connections if name in servers.DATABASES else name in servers.installed()
     if available:
         return
     message = f"There is no {name} server (script/servers installs it, --no-servers leaves it out)."

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -89,13 +90,16 @@ class Server(ABC):
 
     def start(self) -> dict[str, str]:
         self.initialise()
+        self.run_until_ready()
+        return self.address()
+
+    def run_until_ready(self) -> None:
         self.process = self._popen(self.command())
         deadline = time.monotonic() + START_TIMEOUT
         while self.ready not in self.log.read_text(errors="replace"):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise ServerError(f"{self.name} did not start:\n{self.log.read_text(errors='replace')}")
             time.sleep(0.02)
-        return self.address()
 
     def stop(self) -> None:
         if self.process is None:
@@ -211,7 +215,21 @@ class Valkey(Server):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
+        self.choose_ports()
+
+    def choose_ports(self) -> None:
         self.port = free_port()
+
+    def run_until_ready(self) -> None:
+        """Start, on another port when somebody else has taken it meanwhile."""
+        try:
+            super().run_until_ready()
+        except ServerError as error:
+            if "Address already in use" not in str(error):
+                raise
+            self.log.unlink()
+            self.choose_ports()
+            self.run_until_ready()
 
     def initialise(self) -> None:
         self.directory.mkdir()
@@ -227,18 +245,91 @@ class Valkey(Server):
         return {"TEST_VALKEY_URL": f"valkey://127.0.0.1:{self.port}/0"}
 
 
-SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (PostgreSQL, MariaDB, Valkey)}
+class Redis(Valkey):
+    name = "redis"
+    programs = ("redis-server",)
+
+    def command(self) -> list[str]:
+        return [*self.programs, *super().command()[1:]]
+
+    def address(self) -> dict[str, str]:
+        return {"TEST_REDIS_URL": f"redis://127.0.0.1:{self.port}/0"}
+
+
+class _Node(Valkey):
+    """A node of a cluster, which takes the place of one that has ended within few seconds."""
+
+    stop_signal = signal.SIGKILL  # a shutdown would wait for replicas
+
+    def __init__(self, directory: Path, number: int) -> None:
+        super().__init__(directory)
+        self.directory = directory / f"node{number}"
+        self.log = directory / f"node{number}.log"
+
+    def choose_ports(self) -> None:
+        super().choose_ports()
+        self.bus = free_port()
+
+    def command(self) -> list[str]:
+        return [
+            *super().command(),
+            *("--cluster-enabled", "yes", "--cluster-port", str(self.bus), "--cluster-node-timeout", "1000"),
+            *("--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0"),
+        ]
+
+
+class ValkeyCluster(Server):
+    """Three primaries with a replica each."""
+
+    name = "valkey-cluster"
+    programs = ("valkey-server", "valkey-cli")
+    ready = "[OK] All 16384 slots covered"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.nodes = [_Node(directory, number) for number in range(6)]
+
+    def initialise(self) -> None:
+        for node in self.nodes:
+            node.initialise()
+
+    def command(self) -> list[str]:
+        places = (f"127.0.0.1:{node.port}@{node.bus}" for node in self.nodes)
+        return ["valkey-cli", "--cluster", "create", *places, "--cluster-replicas", "1", "--cluster-yes"]
+
+    def start(self) -> dict[str, str]:
+        self.initialise()
+        for node in self.nodes:
+            node.run_until_ready()
+        self.run(*self.command())
+        return self.address()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def address(self) -> dict[str, str]:
+        return {"TEST_VALKEY_CLUSTER_URLS": " ".join(f"valkey://127.0.0.1:{node.port}" for node in self.nodes)}
+
+
+SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (PostgreSQL, MariaDB, Valkey, Redis)}
 FOR_BENCHMARKS: dict[str, type[Server]] = {kind.name: kind for kind in (DurablePostgreSQL, DurableMariaDB)}
+CLUSTERS: dict[str, type[Server]] = {kind.name: kind for kind in (ValkeyCluster,)}
+DATABASES = ("postgres", "mariadb")
+"""Those that the tests share; of the others each who needs one has one."""
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port that nobody listens to; none of those that the kernel gives to outgoing connections."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def installed() -> list[str]:
     """Return the names of the servers that this machine can start."""
-    return [name for name, kind in SERVERS.items() if kind.is_installed()]
+    return [name for name, kind in (SERVERS | CLUSTERS).items() if kind.is_installed()]
 
 
 @contextlib.contextmanager
@@ -270,7 +361,7 @@ def keep(names: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="vtasks-", ignore_cleanup_errors=True) as path:
         directory = Path(path)
         shutil.chown(directory, unprivileged().get("user", os.geteuid()))
-        servers = [(SERVERS | FOR_BENCHMARKS)[name](directory) for name in names]
+        servers = [(SERVERS | FOR_BENCHMARKS | CLUSTERS)[name](directory) for name in names]
         with contextlib.ExitStack() as stack:
             for server in servers:
                 stack.callback(server.stop)

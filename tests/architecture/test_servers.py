@@ -16,26 +16,30 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT = 20.0
 
 TESTS = """
-import json, signal
+import json, signal, sys
 from tests import servers
 
-with servers.running("valkey") as addresses:
+with servers.running(sys.argv[1]) as addresses:
     print(json.dumps(addresses), flush=True)
     signal.pause()
 """
 
 
-def test_no_server_outlives_tests_that_were_killed():
-    require_server("valkey")
-    with subprocess.Popen([sys.executable, "-c", TESTS], cwd=ROOT, stdout=subprocess.PIPE, text=True) as tests:
+@pytest.mark.parametrize("name", ["valkey", "redis", "valkey-cluster"])
+def test_no_server_outlives_tests_that_were_killed(name):
+    require_server(name)
+    with subprocess.Popen([sys.executable, "-c", TESTS, name], cwd=ROOT, stdout=subprocess.PIPE, text=True) as tests:
         assert tests.stdout is not None
         addresses = json.loads(tests.stdout.readline())
         tests.kill()
 
+    directory = Path(addresses.pop("TEST_RUN_DIRECTORY"))
     deadline = time.monotonic() + TIMEOUT
-    while Path(addresses["TEST_RUN_DIRECTORY"]).exists():
+    while directory.exists():
         assert time.monotonic() < deadline, "the data is still there"
         time.sleep(0.01)
-    address = urlsplit(addresses["TEST_VALKEY_URL"])
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((address.hostname, address.port), timeout=TIMEOUT)
+    [urls] = addresses.values()
+    for url in urls.split():
+        address = urlsplit(url)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((address.hostname, address.port), timeout=TIMEOUT)

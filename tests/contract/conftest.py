@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.behaviours", "tests.contract.database", "tests.contract.steps")
+pytest.register_assert_rewrite(
+    "tests.contract.behaviours", "tests.contract.database", "tests.contract.steps", "tests.contract.valkey"
+)

@@ -24,7 +24,7 @@ from tests.contract.database import DatabaseBackdoor
 from tests.contract.given import A_LEASE, AN_HOUR, ENDINGS, a_task, in_an_hour, mutex, throttle
 from tests.contract.model import Model, ModelTask
 from tests.contract.test_memory import MemoryBackdoor
-from tests.contract.test_valkey import ValkeyBackdoor
+from tests.contract.valkey import ValkeyBackdoor
 
 NODES = ("north", "south")
 OWNERS = (Owner("north", "mail#1"), Owner("north", "mail#2"), Owner("south", "mail#1"))
@@ -288,3 +288,7 @@ def test_sqlite_conserves_tasks(database):
 
 def test_valkey_conserves_tasks(valkey_server):
     explore(lambda: ValkeyBackdoor(valkey_server), examples=30)
+
+
+def test_redis_conserves_tasks(redis_server):
+    explore(lambda: ValkeyBackdoor(redis_server), examples=30)

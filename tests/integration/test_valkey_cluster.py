@@ -11,7 +11,6 @@ from django_vtasks.brokers.valkey import ValkeyBroker
 from django_vtasks.brokers.valkey.connector import CONNECT_TIMEOUT, DEADLINE
 from django_vtasks.errors import BrokerUnavailable, ConfigError
 from tests import clusters
-from tests.clusters import ask
 from tests.contract.given import A_LEASE, ALICE, a_task, tasks
 from tests.contract.steps import AT_ONCE, SOON, ids, ids_of, take
 from tests.contract.threads import aside
@@ -137,7 +136,7 @@ async def test_a_slot_that_moves_takes_everything_with_it(cluster, broker, consu
     await aside(broker.push, sent[:1])
     await broker.apush(sent[1:])
     await consumer.does(sent)
-    assert consumer.errors == []
+    assert all("is moving the keys" in str(error) for error in consumer.errors)
     assert not cluster.keys(former)
     assert ids_of(sent)[0] in consumer.done
 
@@ -163,8 +162,7 @@ async def test_while_a_slot_moves_pushes_fail_or_are_done_once(cluster, broker):
     await broker.apush(kept)
 
     await aside(cluster.begin_move, former, new)
-    await aside(cluster.move_keys, former, new, 3)
-    half = len(cluster.keys(former)), len(cluster.keys(new))
+    await aside(cluster.move_keys, former, new, "queues")
     refused = [a_task(queue="mail"), a_task(queue="post"), a_task(queue="new")]
     for task in refused:
         with pytest.raises(BrokerUnavailable, match="moving the keys"):
@@ -174,7 +172,6 @@ async def test_while_a_slot_moves_pushes_fail_or_are_done_once(cluster, broker):
     await aside(cluster.move_keys, former, new)
     await aside(cluster.end_move, former, new)
 
-    assert all(half)
     found = [claim for queue in ("mail", "post", "new") for claim in await take(broker, queue=queue)]
     assert sorted(ids(found)) == sorted(ids_of(kept))
 
@@ -196,7 +193,7 @@ async def test_when_a_primary_falls_silent_its_replica_is_used_and_no_push_is_re
     new = cluster.replica
     await broker.apush(tasks(1))
     await aside(broker.push, tasks(1))
-    await aside(ask, cluster.primary, lambda node: node.wait(1, 5000))
+    await aside(cluster.replicate)
     thaw = await aside(cluster.freeze, cluster.primary)
     try:
         (sent, errors), (also_sent, also_errors) = await asyncio.gather(
@@ -205,12 +202,12 @@ async def test_when_a_primary_falls_silent_its_replica_is_used_and_no_push_is_re
     finally:
         thaw()
 
-    assert cluster.primary == new
     assert errors
     assert also_errors
     assert max(took for _, took in errors) < DEADLINE + 0.5
     assert max(took for _, took in also_errors) < DEADLINE + CONNECT_TIMEOUT
     await aside(cluster.settle)
+    assert cluster.primary == new
     found = ids(await take(broker))
     assert set(ids_of(sent + also_sent)) <= set(found)
     assert len(set(found)) == len(found)
@@ -224,14 +221,14 @@ class TestWithoutANode:
 
     async def test_when_a_primary_is_killed_its_replica_is_used(self, cluster, broker, consumer):
         new = cluster.replica
-        await aside(ask, cluster.primary, lambda node: node.wait(1, 5000))
+        await aside(cluster.replicate)
         await aside(cluster.kill, cluster.primary)
 
         (sent, errors), (also_sent, also_errors) = await asyncio.gather(
             push_when_possible(broker.apush), push_when_possible(lambda some: aside(broker.push, some))
         )
 
-        assert cluster.primary == new
+        await aside(eventually, lambda: cluster.primary == new, "the replica is the primary")
         assert errors
         assert also_errors
         assert max(took for _, took in errors + also_errors) < DEADLINE

@@ -1,13 +1,14 @@
 """From a URL to clients of the server that takes our keys."""
 
 import os
+import time
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import valkey
 import valkey.asyncio
 from valkey.crc import key_slot
-from valkey.exceptions import ValkeyError
+from valkey.exceptions import ResponseError, ValkeyError
 
 from django_vtasks.errors import BrokerUnavailable, ConfigError
 
@@ -15,11 +16,15 @@ CONNECT_TIMEOUT = 3.0
 """Seconds for a connection to be made."""
 DEADLINE = 4.0
 """Seconds for any call, waiting for a free connection included."""
+ASK_TIMEOUT = 1.0
+"""Seconds that a node of a cluster has to say who has which slots."""
+FIND_WITHIN = 3.0
+"""Seconds after which no further node is asked."""
 CONNECTIONS = 16
 """Of a process's threads together, at most."""
-LOOP_CONNECTIONS = 4
-"""Of one event loop, at most, beside those that wait for news."""
 SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
+OPTIONS = {"db", "username", "password", "protocol", "health_check_interval", "socket_keepalive"}
+"""What may follow the URL's question mark, beside ssl_…; the rest would undo what is decided here."""
 
 type Place = tuple[str, int]
 
@@ -42,7 +47,8 @@ class Connector:
             parts = urlsplit(url)
             if parts.scheme == "unix" or parts.path.strip("/") not in {"", "0"}:
                 raise ConfigError("A Valkey cluster has neither database numbers nor a socket in the file system.")
-            self._nodes = [(parts.hostname or "localhost", parts.port or 6379)]
+            self._given: Place = (parts.hostname or "localhost", parts.port or 6379)
+            self._nodes = [self._given]
 
     @property
     def address(self) -> str:
@@ -66,55 +72,65 @@ class Connector:
         )
         return valkey.Valkey(connection_pool=self._to_primary(pool))
 
-    def async_client(self) -> valkey.asyncio.Valkey:
-        """Return a client for the running loop, whose calls have no deadline of their own."""
-        pool = valkey.asyncio.BlockingConnectionPool.from_url(
-            self._url, max_connections=LOOP_CONNECTIONS, timeout=None, **_of_loop("async")
-        )
-        return valkey.asyncio.Valkey(connection_pool=self._to_primary(pool))
-
-    def waiting_client(self) -> valkey.asyncio.Valkey:
-        """Return a client for calls that block until there is news; each has a connection to itself."""
-        pool = valkey.asyncio.ConnectionPool.from_url(self._url, **_of_loop("wait"))
-        return valkey.asyncio.Valkey(connection_pool=self._to_primary(pool))
+    def pool(self, purpose: str) -> valkey.asyncio.ConnectionPool:
+        """Return what makes connections for event loops, whose calls have no deadline of their own."""
+        options = {"socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT, "client_name": _name(purpose)}
+        return self._to_primary(valkey.asyncio.ConnectionPool.from_url(self._url, **options))
 
     def find_primary(self) -> None:
-        """Ask the cluster who has our slot now; blocks until a node has answered, or none has."""
+        """Ask the cluster who has our slot now; blocks until a node has answered, or none has.
+
+        The next time another node is asked first: one that is cut off from the others knows old news only.
+        """
+        until = time.monotonic() + FIND_WITHIN
+        silence: Exception = BrokerUnavailable("No node of the Valkey cluster says who has the keys.")
         for place in list(self._nodes):
+            primary, nodes = None, self._nodes
             try:
-                self._primary = self._ask(place)
-            except (ValkeyError, OSError):
-                continue
-            if self._primary is not None:
+                primary, nodes = self._ask(place)
+            except (ValkeyError, OSError) as error:
+                silence = error
+            # The one of the URL may be a name that leads to others one day.
+            self._nodes = [node for node in dict.fromkeys((*nodes, self._given)) if node != place] + [place]
+            if primary is not None:
+                self._primary = primary
                 return
-        if self.is_cluster:
-            raise BrokerUnavailable(f"No node of the Valkey cluster at {self.address} tells who has the keys.")
+            if time.monotonic() > until:
+                break
+        raise silence
 
     def _to_primary[T: Any](self, pool: T) -> T:
         if self._primary is not None:
             pool.connection_kwargs["host"], pool.connection_kwargs["port"] = self._primary
         return pool
 
-    def _ask(self, place: Place) -> Place | None:
+    def _ask(self, asked: Place) -> tuple[Place | None, list[Place]]:
+        """Return the primary that has our slot, in the eyes of one node, and all nodes."""
         pool = valkey.ConnectionPool.from_url(
             self._url,
-            socket_timeout=CONNECT_TIMEOUT,
-            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=ASK_TIMEOUT,
+            socket_connect_timeout=ASK_TIMEOUT,
             client_name=_name("topology"),
         )
-        pool.connection_kwargs["host"], pool.connection_kwargs["port"] = place
+        pool.connection_kwargs["host"], pool.connection_kwargs["port"] = asked
         try:
-            ranges: Any = valkey.Valkey(connection_pool=pool).execute_command("CLUSTER SLOTS")
+            ranges: Any = valkey.Valkey(connection_pool=pool).execute_command("CLUSTER", "SLOTS")
+        except ResponseError as error:
+            if "cluster support disabled" not in str(error):
+                raise
+            raise ConfigError(
+                f"Valkey at {self.address} is no node of a cluster: leave OPTIONS['CLUSTER_MODE'] out."
+            ) from error
         finally:
             pool.disconnect()
-        primary = None
+        primary, known = None, []
         for first, last, *nodes in ranges:
             # A node that does not know its own address leaves it out: it is the one that was asked.
-            places = [(host.decode() if host else place[0], int(port)) for host, port, *_ in nodes]
-            self._nodes += [other for other in places if other not in self._nodes]
+            places = [(host.decode() if host else asked[0], int(port)) for host, port, *_ in nodes]
+            known += places
             if first <= self._slot <= last:
                 primary = places[0]
-        return primary
+        return primary, known
 
 
 def check_url(url: object) -> None:
@@ -132,10 +148,15 @@ def check_url(url: object) -> None:
         raise ConfigError("BROKER_URL has no valid port; one looks like valkey://localhost:6379/0.") from None
     if parts.scheme != "unix" and not (parts.path.strip("/") or "0").isdecimal():
         raise ConfigError("BROKER_URL must end in a database number, such as valkey://localhost:6379/0.")
+    for option, value in parse_qsl(parts.query):
+        if option not in OPTIONS and not option.startswith("ssl_"):
+            raise ConfigError(f"BROKER_URL must not have the option {option!r}; known are {_known_options()}.")
+        if option in {"db", "protocol", "health_check_interval"} and not value.isdecimal():
+            raise ConfigError(f"BROKER_URL has the option {option!r}, which must be a number.")
 
 
-def _of_loop(purpose: str) -> dict[str, Any]:
-    return {"socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT, "client_name": _name(purpose)}
+def _known_options() -> str:
+    return f"{', '.join(sorted(OPTIONS))}, and those of TLS, which begin with ssl_"
 
 
 def _name(purpose: str) -> str:

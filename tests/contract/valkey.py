@@ -1,0 +1,124 @@
+"""The contract as those servers keep it that speak Valkey's language, and the way into each."""
+
+from itertools import chain
+
+import pytest
+import valkey
+
+from django_vtasks.brokers.valkey import ValkeyBroker
+from django_vtasks.brokers.valkey.entry import Entry
+from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.envelope import Envelope
+from tests.contract.broker import BrokerContract
+
+PREFIX = "{test}"
+
+
+class ValkeyBackdoor:
+    """One database of a server, emptied."""
+
+    keeps_age = False
+
+    def __init__(self, url: str, failed_cap: int = 1000) -> None:
+        self._url = url
+        self._failed_cap = failed_cap
+        self._keys = Keys(PREFIX)
+        self._client = valkey.Valkey.from_url(url)
+        self._client.flushdb()
+        self._opened: list[ValkeyBroker] = []
+
+    def open(self) -> ValkeyBroker:
+        broker = self.make()
+        self._opened.append(broker)
+        return broker
+
+    def make(self) -> ValkeyBroker:
+        return ValkeyBroker(self._url, prefix=PREFIX, failed_cap=self._failed_cap)
+
+    def close(self) -> None:
+        for broker in self._opened:
+            broker.close()
+        self._client.close()
+
+    def corrupt(self, task_id: str, payload: bytes) -> None:
+        self._replace(task_id, payload)
+
+    def payload_of(self, task_id: str) -> bytes:
+        _, _, stored = self._find(task_id)
+        return Entry.parse(stored).payload
+
+    def make_due(self, task_id: str) -> None:
+        key, _, stored = self._find(task_id)
+        assert self._client.zadd(key, {stored: 1}, xx=True, ch=True) == 1
+
+    def places(self) -> list[tuple[str, str]]:
+        names = {"waiting": "waiting", "delayed": "delayed", "suspects": "suspect", "flight": "running"}
+        return [(Entry.parse(stored).id, names[place]) for place, _, stored in self._all()]
+
+    def locks(self) -> dict[str, str]:
+        keys = self._client.keys(f"{PREFIX}:lock:*")
+        return {key.decode().rpartition(":")[2]: self._client.get(key).decode() for key in keys}
+
+    def lapse_lock(self, key: str) -> None:
+        assert self._client.pexpire(self._keys.lock(key), 0)
+
+    def expire_lease(self, node: str) -> None:
+        assert self._client.zscore(self._keys.nodes, node)
+        self._client.zadd(self._keys.nodes, {node: 1})
+
+    def end_term(self, role: str) -> None:
+        assert self._client.exists(self._keys.leader(role))
+        self._client.hset(self._keys.leader(role), "expires", 1)
+
+    def drop_lease(self, node: str) -> None:
+        assert self._client.zrem(self._keys.nodes, node) == 1
+
+    def _replace(self, task_id: str, payload: bytes) -> None:
+        key, index, stored = self._find(task_id)
+        self._client.lset(key, index, bytes(Entry.parse(stored)._replace(payload=payload)))
+
+    def _find(self, task_id: str):
+        [found] = [
+            (key, index, stored)
+            for place, (key, index), stored in self._all()
+            if place != "flight" and Entry.parse(stored).id == task_id
+        ]
+        return found
+
+    def _all(self):
+        for key in self._client.keys(f"{PREFIX}:*"):
+            place = key.decode().split(":")[1]
+            if place in {"waiting", "suspects"}:
+                entries = enumerate(self._client.lrange(key, 0, -1))
+            elif place == "delayed":
+                entries = enumerate(self._client.zrange(key, 0, -1))
+            elif place == "flight":
+                entries = enumerate(self._client.hvals(key))
+            else:
+                continue
+            yield from ((place, (key, index), stored) for index, stored in entries)
+
+
+class ValkeyContract(BrokerContract):
+    @staticmethod
+    def in_order(*pushed):
+        """What is urgent goes before all that waits, the rest behind it."""
+        line: list[Envelope] = []
+        for task in chain(*pushed):
+            line.insert(0 if task.priority > 0 else len(line), task)
+        return line
+
+    @staticmethod
+    def suspects_in_order(*crashed):
+        """One group after the other, each in the order of its claim."""
+        return list(chain(*map(ValkeyContract.in_order, crashed)))
+
+    @pytest.fixture
+    def server(self):
+        raise NotImplementedError
+
+    @pytest.fixture
+    def backdoor(self, server, failed_cap):
+        backdoor = ValkeyBackdoor(server, failed_cap)
+        yield backdoor
+        backdoor.close()
