@@ -37,7 +37,7 @@ class Connections:
                 self._free.append(connection)
 
     async def aclose(self) -> None:
-        """Close the connections; those of calls under way too."""
+        """Close the connections that no call is using."""
         connections, self._free = self._free, []
         for connection in connections:
             await connection.disconnect()

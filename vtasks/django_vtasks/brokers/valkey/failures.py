@@ -27,6 +27,7 @@ _BY_CODE = {
     "NOREPLICAS": "has fewer replicas than it needs to take anything",
     "TRYAGAIN": "is moving the keys to another node",
     "ASK": "is moving the keys to another node",
+    "Script": "is moving the keys to another node",
     "MOVED": "is not the node of the cluster that has the keys: set OPTIONS['CLUSTER_MODE'] to True",
     "DB": "has no database of this number",
     "max": "has no connection left",

@@ -4,24 +4,36 @@
 -- Returns: how many
 
 local left = tonumber(ARGV[2])
-local cleared = {}
-for _, key in ipairs({KEYS[1], KEYS[3]}) do
-  local entries = left > 0 and redis.call('RPOP', key, left) or {}
-  for _, entry in ipairs(entries) do
-    table.insert(cleared, entry)
-  end
-  left = left - #entries
-end
-if left > 0 then
-  local popped = redis.call('ZPOPMIN', KEYS[2], left)
-  for i = 1, #popped, 2 do
-    table.insert(cleared, popped[i])
+local cleared, counts = {}, {}
+for place, key in ipairs({KEYS[1], KEYS[3], KEYS[2]}) do
+  counts[place] = 0
+  if left > 0 then
+    local entries = key == KEYS[2] and redis.call('ZRANGE', key, 0, left - 1) or redis.call('LRANGE', key, -left, -1)
+    for _, entry in ipairs(entries) do
+      cleared[#cleared + 1] = entry
+    end
+    counts[place] = #entries
+    left = left - #entries
   end
 end
+local locks = {}
 for _, entry in ipairs(cleared) do
   local id, _, _, _, lock = string.match(entry, ENTRY)
   if lock and lock ~= '-' then
-    free_lock(ARGV[1] .. ':lock:' .. string.sub(lock, 3), id)
+    locks[#locks + 1] = {ARGV[1] .. ':lock:' .. string.sub(lock, 3), id}
+    redis.call('EXISTS', locks[#locks][1])
   end
+end
+for _, lock in ipairs(locks) do
+  free_lock(lock[1], lock[2])
+end
+if counts[1] > 0 then
+  redis.call('RPOP', KEYS[1], counts[1])
+end
+if counts[2] > 0 then
+  redis.call('RPOP', KEYS[3], counts[2])
+end
+if counts[3] > 0 then
+  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, counts[3] - 1)
 end
 return #cleared

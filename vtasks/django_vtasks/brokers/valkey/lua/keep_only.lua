@@ -7,11 +7,11 @@ local kept = {}
 for i = 4, #ARGV do
   kept[ARGV[i]] = true
 end
-local count, claims = 0, {}
+local count, flights, queues = 0, {}, {}
 for _, holder in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   if string.sub(holder, 1, #ARGV[3]) == ARGV[3] then
-    count = count + give_back_all(ARGV[1], ARGV[2], holder, kept, claims)
+    count = count + collect(ARGV[1], ARGV[2], holder, kept, flights, queues)
   end
 end
-return_to_queues(ARGV[1], claims)
+give_back_all(ARGV[1], flights, queues)
 return count

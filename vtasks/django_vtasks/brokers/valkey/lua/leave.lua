@@ -3,12 +3,12 @@
 -- ARGV: prefix, node
 -- Returns: nothing of interest
 
-redis.call('ZREM', KEYS[1], ARGV[2])
-local claims = {}
+local flights, queues = {}, {}
 for _, holder in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-  give_back_all(ARGV[1], ARGV[2], holder, {}, claims)
+  collect(ARGV[1], ARGV[2], holder, {}, flights, queues)
 end
-return_to_queues(ARGV[1], claims)
-redis.call('DEL', KEYS[2])
+give_back_all(ARGV[1], flights, queues)
+redis.call('ZREM', KEYS[1], ARGV[2])
 redis.call('SREM', KEYS[3], ARGV[2])
+redis.call('DEL', KEYS[2])
 return redis.status_reply('OK')

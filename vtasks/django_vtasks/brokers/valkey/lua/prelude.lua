@@ -42,25 +42,39 @@ local function give_back(claims, waiting, suspects, bell)
   end
 end
 
--- Give back what a holder ("<slot>:<incarnation>:<queue>" of a node) has in flight, but for what is kept.
-local function give_back_all(prefix, node, holder, kept, claims_by_queue)
+-- While a cluster moves the slot, a script fails at the first key that has gone ahead, or that it has just emptied itself,
+-- and what it has done until then stays done: look at all keys first, and delete last.
+
+-- Note what a holder ("<slot>:<incarnation>:<queue>" of a node) has in flight, but for what is kept; return how much.
+local function collect(prefix, node, holder, kept, flights, queues)
   local queue = string.match(holder, '[^:]*$')
   local flight = prefix .. ':flight:' .. node .. ':' .. holder
   local fields = redis.call('HGETALL', flight)
-  local count = 0
+  local receipts = {}
   for i = 1, #fields, 2 do
     if not kept[fields[i]] then
-      redis.call('HDEL', flight, fields[i])
-      claims_by_queue[queue] = claims_by_queue[queue] or {}
-      table.insert(claims_by_queue[queue], {tonumber(fields[i]), fields[i + 1]})
-      count = count + 1
+      queues[queue] = queues[queue] or {}
+      table.insert(queues[queue], {tonumber(fields[i]), fields[i + 1]})
+      table.insert(receipts, fields[i])
     end
   end
-  return count
+  flights[flight] = receipts
+  return #receipts
 end
 
-local function return_to_queues(prefix, claims_by_queue)
-  for queue, claims in pairs(claims_by_queue) do
+-- Give back what collect() has noted.
+local function give_back_all(prefix, flights, queues)
+  for queue in pairs(queues) do
+    for _, place in ipairs({'waiting', 'suspects', 'bell'}) do
+      redis.call('EXISTS', prefix .. ':' .. place .. ':' .. queue)
+    end
+  end
+  for queue, claims in pairs(queues) do
     give_back(claims, prefix .. ':waiting:' .. queue, prefix .. ':suspects:' .. queue, prefix .. ':bell:' .. queue)
+  end
+  for flight, receipts in pairs(flights) do
+    for from = 1, #receipts, 1000 do
+      redis.call('HDEL', flight, unpack(receipts, from, math.min(from + 999, #receipts)))
+    end
   end
 end

@@ -14,18 +14,39 @@ local function with_header(entry, header)
 end
 
 local cap = tonumber(ARGV[1])
-local answers, released, buried = {}, {}, 0
+-- Of two settlements of one claim the first holds. Those that need the entry come before those that only delete it.
+local first, wanted = {}, {}
+for i = 2, #ARGV, 5 do
+  local receipt = ARGV[i + 1]
+  if not first[receipt] then
+    first[receipt] = i
+    if ARGV[i] ~= 'ack' then
+      wanted[#wanted + 1] = receipt
+    end
+  end
+end
+local entries = {}
+for from = 1, #wanted, 1000 do
+  local to = math.min(from + 999, #wanted)
+  for i, entry in ipairs(redis.call('HMGET', KEYS[1], unpack(wanted, from, to))) do
+    entries[wanted[from + i - 1]] = entry
+  end
+end
+
+local answers, released, ended, buried = {}, {}, {}, 0
 local has_retries = false
 for i = 2, #ARGV, 5 do
   local verb, receipt, lock, id, data = unpack(ARGV, i, i + 4)
-  local entry = verb ~= 'ack' and redis.call('HGET', KEYS[1], receipt)
-  local ours = redis.call('HDEL', KEYS[1], receipt)
-  if ours == 1 then
+  local entry = first[receipt] == i and entries[receipt]
+  local ours = 0
+  if entry then
+    ours = 1
+    ended[#ended + 1] = receipt
     if verb == 'bury' then
       redis.call('LPUSH', KEYS[6], string.format('%.0f ', now()) .. data .. '\n' .. entry)
       buried = buried + 1
     elseif verb == 'release' then
-      table.insert(released, {tonumber(receipt), entry})
+      released[#released + 1] = {tonumber(receipt), entry}
     elseif verb == 'suspect' then
       redis.call('LPUSH', KEYS[4], with_header(entry, data))
     elseif verb == 'retry' then
@@ -37,7 +58,7 @@ for i = 2, #ARGV, 5 do
       free_lock(KEYS[7 + tonumber(lock)], id)
     end
   end
-  table.insert(answers, ours)
+  answers[#answers + 1] = ours
 end
 give_back(released, KEYS[2], KEYS[4], KEYS[5])
 if has_retries then
@@ -48,6 +69,20 @@ if buried > 0 then
   if excess > 0 then
     redis.call('LTRIM', KEYS[6], 0, cap - 1)
     redis.call('INCRBY', KEYS[7], excess)
+  end
+end
+for from = 1, #ended, 1000 do
+  redis.call('HDEL', KEYS[1], unpack(ended, from, math.min(from + 999, #ended)))
+end
+
+for i = 2, #ARGV, 5 do
+  local verb, receipt, lock, id = unpack(ARGV, i, i + 3)
+  if verb == 'ack' and first[receipt] == i then
+    local ours = redis.call('HDEL', KEYS[1], receipt)
+    if ours == 1 and lock ~= '0' then
+      free_lock(KEYS[7 + tonumber(lock)], id)
+    end
+    answers[(i + 3) / 5] = ours
   end
 end
 return answers
