@@ -1,10 +1,12 @@
 """The broker and coordinator of one Valkey server or cluster: the hot path here, the rest delegated."""
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from django_vtasks import wire
@@ -16,24 +18,26 @@ from django_vtasks.brokers.base import (
     FailedTask,
     Owner,
     Reclaimed,
+    Release,
     Settlement,
     Tick,
 )
 from django_vtasks.brokers.valkey import inspection, settling
 from django_vtasks.brokers.valkey import keys as key_names
 from django_vtasks.brokers.valkey.census import Census
-from django_vtasks.brokers.valkey.connector import Connector
+from django_vtasks.brokers.valkey.connector import DEADLINE, Connector
 from django_vtasks.brokers.valkey.entry import Entry
 from django_vtasks.brokers.valkey.failed import FailedList
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.leases import Leases
-from django_vtasks.brokers.valkey.link import Link
+from django_vtasks.brokers.valkey.link import Link, Waiting
 from django_vtasks.brokers.valkey.outbox import Outbox
 from django_vtasks.brokers.valkey.pushing import New, Push, pushes
 from django_vtasks.brokers.valkey.schedule import Schedule
 from django_vtasks.brokers.valkey.scripts import Argument
 from django_vtasks.brokers.valkey.settling import MICROSECONDS, Receipt
 from django_vtasks.envelope import Envelope
+from django_vtasks.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +68,7 @@ class ValkeyBroker:
         self._leases = Leases(self._keys, self._link, failed_cap)
         self._census = Census(self._keys, self._link)
         self._schedule = Schedule(self._keys, self._link)
+        self._late: set[asyncio.Task[None]] = set()
         self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
 
     # Producers -----------------------------------------------------------------------------------------------
@@ -103,16 +108,25 @@ class ValkeyBroker:
         """Take due tasks; when there are none, wait for the queue's bell, or for the time of the next delayed task."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
+        names, arguments = self._claim_of(owner, queue, limit, suspects=suspects)
+        waiting: Waiting | None = None
         while True:
-            claims, next_due = await self._take(owner, queue, limit, suspects=suspects)
+            if waiting is None:
+                calling = self._link.acall("claim", names, arguments)
+            else:
+                calling = self._link.acall_on_news(waiting, "claim", names, arguments)
+            answer = await self._kept(calling, owner, queue, waiting)
+            claims, next_due = _claims(owner, queue, answer)
             left = deadline - loop.time()
             if claims or left <= 0:
                 return claims
             if suspects:
                 await asyncio.sleep(min(left, SUSPECTS_EVERY))
+            elif answer is None:
+                waiting = None
             else:
                 pause = min(left, LONGEST_WAIT, LONGEST_WAIT if next_due is None else next_due)
-                await self._link.await_news(self._keys.bell(queue), max(SHORTEST_WAIT, pause))
+                waiting = Waiting(self._keys.bell(queue), max(SHORTEST_WAIT, pause))
 
     async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
         """Apply settlements in one call for each queue that they come from."""
@@ -141,12 +155,38 @@ class ValkeyBroker:
 
     async def aclose(self) -> None:
         """Close the connections of this loop, and those of threads."""
+        if late := {task for task in self._late if task.get_loop() is asyncio.get_running_loop()}:
+            await asyncio.wait(late, timeout=DEADLINE)
         await self._link.aclose()
 
-    async def _take(self, owner: Owner, queue: str, limit: int, *, suspects: bool) -> tuple[list[Claim], float | None]:
-        """Claim; return the seconds until the next delayed task is due too, if there is one."""
+    async def _kept(self, calling: Coroutine[Any, Any, Any], owner: Owner, queue: str, waiting: Waiting | None) -> Any:
+        """Await a claim's answer; what arrives after nobody waits for it any more is given back."""
+        call = asyncio.ensure_future(calling)
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            late = asyncio.create_task(self._give_back(call, owner, queue, waiting))
+            self._late.add(late)
+            late.add_done_callback(self._late.discard)
+            raise
+
+    async def _give_back(self, call: "asyncio.Future[Any]", owner: Owner, queue: str, waiting: Waiting | None) -> None:
+        if waiting is not None and not call.done():
+            await self._link.interrupt(waiting)
+        await asyncio.wait({call}, timeout=DEADLINE)
+        if not call.done():
+            call.cancel()
+        elif not call.cancelled() and call.exception() is None:
+            claims, _ = _claims(owner, queue, call.result())
+            with contextlib.suppress(BrokerUnavailable):  # then they go back with the owner, or with its next look
+                await self.settle(owner, [Release(claim) for claim in claims])
+
+    def _claim_of(
+        self, owner: Owner, queue: str, limit: int, *, suspects: bool
+    ) -> tuple[Sequence[str], Sequence[Argument]]:
+        """Return the keys and arguments of a claim."""
         keys = self._keys
-        names = [
+        names = (
             keys.waiting(queue),
             keys.delayed(queue),
             keys.suspects(queue),
@@ -155,16 +195,9 @@ class ValkeyBroker:
             keys.nodes,
             keys.holders(owner.node),
             keys.receipts,
-        ]
-        arguments: list[Argument] = [
-            key_names.part(owner.node),
-            key_names.holder(owner, queue),
-            limit,
-            "suspects" if suspects else "",
-        ]
-        first, next_due, *entries = await self._link.acall("claim", names, arguments)
-        claims = [_claim(owner, queue, number, entry) for number, entry in enumerate(entries, first)]
-        return claims, None if next_due < 0 else next_due / MICROSECONDS
+        )
+        which = "suspects" if suspects else ""
+        return names, (key_names.part(owner.node), key_names.holder(owner, queue), limit, which)
 
     # Operators -----------------------------------------------------------------------------------------------
 
@@ -253,6 +286,15 @@ class ValkeyBroker:
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""
         return self._leases.nodes()
+
+
+def _claims(owner: Owner, queue: str, answer: Any) -> tuple[list[Claim], float | None]:
+    """Return what a claim got, and the seconds until the next delayed task is due, if there is one."""
+    if answer is None:
+        return [], None
+    first, next_due, *entries = answer
+    claims = [_claim(owner, queue, number, entry) for number, entry in enumerate(entries, first)]
+    return claims, None if next_due < 0 else next_due / MICROSECONDS
 
 
 def _claim(owner: Owner, queue: str, number: int, stored: bytes) -> Claim:

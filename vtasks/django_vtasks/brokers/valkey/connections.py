@@ -5,7 +5,8 @@ packs commands in Python: that takes longer than the call. Its connections do th
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import valkey.asyncio
@@ -23,16 +24,22 @@ class Connections:
         self._free: list[valkey.asyncio.Connection] = []
         self._permits = asyncio.Semaphore(most)
 
-    async def call(self, *commands: Command) -> list[Any]:
-        """Send commands together; return the answers, or raise the first error among them.
-
-        A connection whose call is cancelled, or gets no answer, is closed.
-        """
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[valkey.asyncio.Connection]:
+        """Give a connection for some calls."""
         async with self._permits:
             connection = await self._take()
             try:
-                await connection.send_packed_command([pack_command(command) for command in commands])
-                return _checked([await _answer(connection) for _ in commands])
+                yield connection
+            finally:
+                self._free.append(connection)
+
+    async def call(self, *commands: Command) -> list[Any]:
+        """Do what exchange() does on a free connection."""
+        async with self._permits:
+            connection = await self._take()
+            try:
+                return await exchange(connection, *commands)
             finally:
                 self._free.append(connection)
 
@@ -53,6 +60,15 @@ class Connections:
             await connection.disconnect(nowait=True)
             raise
         return connection
+
+
+async def exchange(connection: valkey.asyncio.Connection, *commands: Command) -> list[Any]:
+    """Send commands together; return the answers, or raise the first error among them.
+
+    A connection whose call is cancelled, or gets no answer, is closed.
+    """
+    await connection.send_packed_command([pack_command(command) for command in commands])
+    return _checked([await _answer(connection) for _ in commands])
 
 
 async def _answer(connection: valkey.asyncio.Connection) -> Any:

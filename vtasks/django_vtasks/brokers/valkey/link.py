@@ -5,17 +5,18 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import valkey
 from valkey.exceptions import NoScriptError, ReadOnlyError, ResponseError, ValkeyError
 
-from django_vtasks.brokers.valkey.connections import Connections
+from django_vtasks.brokers.valkey.connections import Connections, exchange
 from django_vtasks.brokers.valkey.connector import CONNECT_TIMEOUT, DEADLINE, Connector
 from django_vtasks.brokers.valkey.failures import code_of, translated
 from django_vtasks.brokers.valkey.scripts import Argument, Command, script
-from django_vtasks.errors import NotReplicated
+from django_vtasks.errors import BrokerUnavailable, NotReplicated
 
 MARGIN = 5.0
 """Seconds beyond what a blocking call has asked for after which its connection is given up."""
@@ -150,18 +151,33 @@ class Link:
             raise translated(error, self.address) from error
         raise AssertionError("unreachable")
 
-    async def await_news(self, key: str, timeout: float) -> None:
-        """Return when there is an element in a list, which is taken, or after ``timeout`` seconds, or for nothing."""
+    async def acall_on_news(
+        self, waiting: "Waiting", name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()
+    ) -> Any:
+        """Run a script when there is an element in a list, which is taken, or the time is over.
+
+        The script waits on the server, behind the command that blocks: it has run before this process learns of the
+        news. Return None when the server may have moved, or does not know the script; the next call will tell.
+        """
         term = self._term
         try:
-            async with asyncio.timeout(timeout + MARGIN):
+            async with asyncio.timeout(waiting.timeout + MARGIN):
                 clients = await self._ready_clients()
                 term = clients.term
-                await clients.wait(("BLPOP", key, str(timeout)))
+                return await clients.wait(waiting, script(name).by_digest(keys, arguments))
+        except NoScriptError:
+            return None
         except (ValkeyError, OSError) as error:
             # Where the news will be now, or why there is none, the next call learns.
             if not self._is_elsewhere(error, term) and code_of(error) != "UNBLOCKED":
                 raise translated(error, self.address) from error
+            return None
+
+    async def interrupt(self, waiting: "Waiting") -> None:
+        """Let a call of acall_on_news() go on now."""
+        if waiting.client is not None:
+            with contextlib.suppress(BrokerUnavailable, ResponseError):
+                await self.acommand("CLIENT", "UNBLOCK", waiting.client)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, each when it has its answer, and those of threads."""
@@ -196,6 +212,15 @@ class Link:
         return is_refusal
 
 
+@dataclass(slots=True)
+class Waiting:
+    """A wait of up to ``timeout`` seconds for an element in the list ``bell``; ``client`` is the server's id of it."""
+
+    bell: str
+    timeout: float
+    client: int | None = None
+
+
 class _LoopClients:
     """The clients of one event loop and one term; a loop that ends closes its generators, and thereby them."""
 
@@ -225,10 +250,13 @@ class _LoopClients:
                 # A script does not block: it is the wait behind it that was ended.
                 raise _not_known(replicas, error) from error
 
-    async def wait(self, command: Command) -> None:
-        """Run a command that blocks."""
-        async with self:
-            await self._waits.call(command)
+    async def wait(self, waiting: "Waiting", command: Command) -> Any:
+        """Run a command behind one that blocks; return its answer."""
+        async with self, self._waits.connection() as connection:
+            if waiting.client is None:
+                [waiting.client] = await exchange(connection, ("CLIENT", "ID"))
+            _, answer = await exchange(connection, ("BLPOP", waiting.bell, str(waiting.timeout)), command)
+            return answer
 
     async def close(self) -> None:
         """Close the connections."""
