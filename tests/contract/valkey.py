@@ -1,15 +1,20 @@
 """The contract as those servers keep it that speak Valkey's language, and the way into each."""
 
+import asyncio
 from itertools import chain
 
 import pytest
 import valkey
 
+from django_vtasks.brokers.base import Depth
 from django_vtasks.brokers.valkey import ValkeyBroker
 from django_vtasks.brokers.valkey.entry import Entry
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.envelope import Envelope
 from tests.contract.broker import BrokerContract
+from tests.contract.given import ALICE, tasks
+from tests.contract.steps import SOON, idle_claim, take
+from tests.contract.threads import aside
 
 PREFIX = "{test}"
 
@@ -65,6 +70,10 @@ class ValkeyBackdoor:
     def expire_lease(self, node: str) -> None:
         assert self._client.zscore(self._keys.nodes, node)
         self._client.zadd(self._keys.nodes, {node: 1})
+
+    def pause(self, seconds: float) -> None:
+        """Let the server keep all commands waiting for a while."""
+        self._client.client_pause(round(seconds * 1000))
 
     def end_term(self, role: str) -> None:
         assert self._client.exists(self._keys.leader(role))
@@ -122,3 +131,25 @@ class ValkeyContract(BrokerContract):
         backdoor = ValkeyBackdoor(server, failed_cap)
         yield backdoor
         backdoor.close()
+
+    @pytest.mark.parametrize("wait", [0.0, 60.0], ids=["at once", "on the bell"])
+    async def test_what_the_server_books_for_a_claim_that_was_cancelled_is_given_back(self, broker, backdoor, wait):
+        """It would be nobody's until the owner's next look at what is booked on it, and a paused owner never looks."""
+        claiming = await idle_claim(broker) if wait else None
+        await aside(backdoor.pause, 0.4)
+        if claiming is None:
+            claiming = asyncio.create_task(broker.claim(ALICE, "mail", 9))
+            await asyncio.wait({claiming}, timeout=0.1)
+        pushing = asyncio.create_task(broker.apush(tasks(2)))
+        await asyncio.wait({pushing}, timeout=0.1)
+
+        claiming.cancel()
+        await asyncio.wait({claiming}, timeout=SOON)
+        assert claiming.cancelled()
+
+        await asyncio.wait_for(pushing, SOON)
+        async with asyncio.timeout(SOON):
+            while broker._late or await aside(broker.depth, "mail") != Depth(waiting=2, delayed=0, running=0):  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0.01)
+        claims = await take(broker)
+        assert [claim.envelope.attempt for claim in claims] == [1, 1]
