@@ -32,7 +32,7 @@ from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.leases import Leases
 from django_vtasks.brokers.valkey.link import Link, Waiting
 from django_vtasks.brokers.valkey.outbox import Outbox
-from django_vtasks.brokers.valkey.pushing import New, Push, pushes
+from django_vtasks.brokers.valkey.pushing import New, pushes
 from django_vtasks.brokers.valkey.schedule import Schedule
 from django_vtasks.brokers.valkey.scripts import Argument
 from django_vtasks.brokers.valkey.settling import MICROSECONDS, Receipt
@@ -88,11 +88,8 @@ class ValkeyBroker:
         loop = asyncio.get_running_loop()
         outbox = self._outboxes.get(loop)
         if outbox is None:
-            outbox = self._outboxes[loop] = Outbox(partial(pushes, self._keys), self._send)
+            outbox = self._outboxes[loop] = Outbox(self._link, partial(pushes, self._keys), self._replicas)
         return await outbox.push(new)
-
-    async def _send(self, call: Push) -> list[bool]:
-        return call.accepted(await self._link.acall(call.script, call.keys, call.arguments, replicas=self._replicas))
 
     def held(self, keys: Collection[str]) -> set[str]:
         """Return those of the unique keys that are held."""

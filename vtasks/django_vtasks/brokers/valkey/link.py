@@ -4,17 +4,17 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import valkey
 from valkey.exceptions import NoScriptError, ReadOnlyError, ResponseError, ValkeyError
 
-from django_vtasks.brokers.valkey.connections import Connections, exchange
-from django_vtasks.brokers.valkey.connector import CONNECT_TIMEOUT, DEADLINE, Connector
+from django_vtasks.brokers.valkey.connector import DEADLINE, Connector
 from django_vtasks.brokers.valkey.failures import code_of, translated
+from django_vtasks.brokers.valkey.pipe import Done, Pipe, checked
 from django_vtasks.brokers.valkey.scripts import Argument, Command, script
 from django_vtasks.errors import BrokerUnavailable, NotReplicated
 
@@ -23,12 +23,11 @@ MARGIN = 5.0
 REPLICATE_WITHIN = 2.0
 """Seconds that replicas have."""
 MILLISECONDS = 1000
-LOOP_CONNECTIONS = 4
-"""Of one event loop, at most, beside those that wait for news."""
-WAITING_CONNECTIONS = 10_000
-"""For calls that block: each has one to itself."""
 REDIRECTIONS = 3
 """How often in a row a cluster may send us elsewhere."""
+
+NOT_DONE = object()
+"""Says of a call that the server has not begun it."""
 
 
 class Link:
@@ -134,22 +133,47 @@ class Link:
     async def acommand(self, *command: Argument, replicas: int = 0) -> Any:
         """Do what command() does."""
         term = self._term
+        until = time.monotonic() + DEADLINE
         try:
-            async with asyncio.timeout(DEADLINE):
-                for attempts_left in reversed(range(REDIRECTIONS)):
-                    clients = await self._ready_clients()
-                    term = clients.term
-                    try:
-                        return await clients.send(command, replicas)
-                    except ResponseError as error:
-                        if not (self._is_elsewhere(error, term) and attempts_left):
-                            raise
+            for attempts_left in reversed(range(REDIRECTIONS)):
+                clients = await self._ready_clients()
+                term = clients.term
+                try:
+                    return await clients.send(command, replicas, max(0.0, until - time.monotonic()))
+                except ResponseError as error:
+                    if not (self._is_elsewhere(error, term) and attempts_left):
+                        raise
         except NoScriptError:
             raise
         except (ValkeyError, OSError) as error:
             self._is_elsewhere(error, term)
             raise translated(error, self.address) from error
         raise AssertionError("unreachable")
+
+    def send_soon(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Argument], done: Callable[[Any], None]
+    ) -> bool:
+        """Run a script without a turn of the loop for it, if a connection is there; tell whether there is one.
+
+        ``done`` gets the answer, an error that translated() made, or NOT_DONE for a call that the server has refused to
+        begin: acall() then knows what to do.
+        """
+        clients = self._loops.get(asyncio.get_running_loop())
+        if self._is_lost or clients is None or clients.term != self._term:
+            return False
+        term = clients.term
+
+        def finish(answers: list[Any] | Exception) -> None:
+            answer: Any = answers if isinstance(answers, Exception) else answers[0]
+            if isinstance(answer, NoScriptError) or (
+                isinstance(answer, Exception) and self._is_elsewhere(answer, term)
+            ):
+                answer = NOT_DONE
+            elif isinstance(answer, Exception):
+                answer = translated(answer, self.address)
+            done(answer)
+
+        return clients.send_soon(script(name).by_digest(keys, arguments), finish)
 
     async def acall_on_news(
         self, waiting: "Waiting", name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()
@@ -161,10 +185,9 @@ class Link:
         """
         term = self._term
         try:
-            async with asyncio.timeout(waiting.timeout + MARGIN):
-                clients = await self._ready_clients()
-                term = clients.term
-                return await clients.wait(waiting, script(name).by_digest(keys, arguments))
+            clients = await self._ready_clients()
+            term = clients.term
+            return await clients.wait(waiting, script(name).by_digest(keys, arguments))
         except NoScriptError:
             return None
         except (ValkeyError, OSError) as error:
@@ -183,7 +206,7 @@ class Link:
         """Close the connections of the running loop, each when it has its answer, and those of threads."""
         clients = self._loops.pop(asyncio.get_running_loop(), None)
         if clients is not None:
-            await clients.retire()
+            await clients.close()
         self.close()
 
     async def _ready_clients(self) -> "_LoopClients":
@@ -196,7 +219,7 @@ class Link:
             self._loops[loop] = clients
             await clients.open()
             if former is not None:
-                await former.retire()
+                former.retire()
         return clients
 
     # A cluster -----------------------------------------------------------------------------------------------
@@ -222,60 +245,100 @@ class Waiting:
 
 
 class _LoopClients:
-    """The clients of one event loop and one term; a loop that ends closes its generators, and thereby them."""
+    """The connections of one event loop and one term; a loop that ends closes its generators, and thereby them."""
 
     def __init__(self, connector: Connector, term: int) -> None:
         self.term = term
-        self._calls = Connections(connector.pool("async"), LOOP_CONNECTIONS)
-        self._waits = Connections(connector.pool("wait"), WAITING_CONNECTIONS)
-        self._watch = _closing(self._calls, self._waits)
-        self._users = 0
-        self._is_former = False
+        self._pool = connector.pool("async")
+        self._pool_of_waits = connector.pool("wait")
+        self._pipe: Pipe | None = None
+        self._opening = asyncio.Lock()
+        self._waits: set[Pipe] = set()
+        self._taken: set[Pipe] = set()
+        self._watch = self._close_with_loop()
 
     async def open(self) -> None:
         """Let the loop know of them."""
         await anext(self._watch)
 
-    async def send(self, command: Command, replicas: int) -> Any:
+    async def send(self, command: Command, replicas: int, timeout: float) -> Any:
         """Run a command, and have so many replicas obey it too."""
-        async with self:
-            if not replicas:
-                [answer] = await self._calls.call(command)
-                return answer
+        async with asyncio.timeout(timeout):
+            pipe = await self._opened()
+        if not replicas:
+            [answer] = checked(await pipe.exchange(command, timeout=timeout))
+            return answer
+        # On a connection of its own: what comes behind it would wait for the replicas too.
+        async with self._waiting_pipe() as pipe:
             try:
-                return _checked(await self._calls.call(*_with_wait(command, replicas)), replicas)
+                return _checked(checked(await pipe.exchange(*_with_wait(command, replicas), timeout=timeout)), replicas)
             except ResponseError as error:
                 if code_of(error) != "UNBLOCKED":
                     raise
                 # A script does not block: it is the wait behind it that was ended.
                 raise _not_known(replicas, error) from error
 
+    def send_soon(self, command: Command, done: Done) -> bool:
+        """Run a command if there is a connection; tell whether there is one."""
+        if self._pipe is None or not self._pipe.is_open:
+            return False
+        self._pipe.send([command], DEADLINE, done)
+        return True
+
     async def wait(self, waiting: "Waiting", command: Command) -> Any:
         """Run a command behind one that blocks; return its answer."""
-        async with self, self._waits.connection() as connection:
+        async with self._waiting_pipe() as pipe:
             if waiting.client is None:
-                [waiting.client] = await exchange(connection, ("CLIENT", "ID"))
-            _, answer = await exchange(connection, ("BLPOP", waiting.bell, str(waiting.timeout)), command)
+                [waiting.client] = checked(await pipe.exchange(("CLIENT", "ID"), timeout=DEADLINE))
+            blocking = ("BLPOP", waiting.bell, str(waiting.timeout))
+            _, answer = checked(await pipe.exchange(blocking, command, timeout=waiting.timeout + MARGIN))
             return answer
 
     async def close(self) -> None:
         """Close the connections."""
         await self._watch.aclose()
 
-    async def retire(self) -> None:
-        """Close the connections when nobody waits for an answer any more."""
-        self._is_former = True
-        if not self._users:
-            await self.close()
+    def retire(self) -> None:
+        """Close each connection when nobody waits for an answer there any more."""
+        for pipe in self._all():
+            pipe.retire()
 
-    async def __aenter__(self) -> Self:
-        self._users += 1
-        return self
+    async def _opened(self) -> Pipe:
+        if self._pipe is None or not self._pipe.is_open:
+            async with self._opening:
+                if self._pipe is None or not self._pipe.is_open:
+                    self._pipe = await Pipe.open(self._pool)
+        return self._pipe
 
-    async def __aexit__(self, *_error: object) -> None:
-        self._users -= 1
-        if self._is_former and not self._users:
-            await self.close()
+    @contextlib.asynccontextmanager
+    async def _waiting_pipe(self) -> AsyncIterator[Pipe]:
+        """Give a connection on which nobody else waits."""
+        self._waits = {pipe for pipe in self._waits if pipe.is_open}
+        free = self._waits.difference(self._taken)
+        if free:
+            pipe = free.pop()
+        else:
+            async with asyncio.timeout(DEADLINE):
+                pipe = await Pipe.open(self._pool_of_waits)
+            self._waits.add(pipe)
+        self._taken.add(pipe)
+        try:
+            yield pipe
+        finally:
+            self._taken.discard(pipe)
+            if not pipe.is_idle:
+                # Somebody was cancelled: what the server still says there is nobody's business.
+                self._waits.discard(pipe)
+                pipe.retire()
+
+    def _all(self) -> list[Pipe]:
+        return [*self._waits, *([] if self._pipe is None else [self._pipe])]
+
+    async def _close_with_loop(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(pipe.aclose() for pipe in self._all()))
 
 
 def _with_wait(command: Command, replicas: int) -> Sequence[Command]:
@@ -302,13 +365,3 @@ def _not_known(wanted: int, error: Exception) -> NotReplicated:
         f"What was enqueued is on a primary that has just been replaced; nobody knows whether {wanted} replicas "
         f"(MIN_REPLICAS) have it too: {error}"
     )
-
-
-async def _closing(*connections: Connections) -> AsyncGenerator[None]:
-    try:
-        yield
-    finally:
-        for some in connections:
-            with contextlib.suppress(ValkeyError, OSError):
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    await some.aclose()

@@ -1,0 +1,154 @@
+"""An event loop's connection: calls follow each other on it without waiting for answers.
+
+The driver's own client takes several turns of the loop for a call, and more time than the server. It connects here as
+there, with all that belongs to it: TLS, passwords, the number of the database. Then the connection's bytes come here.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
+
+import valkey.asyncio
+from libvalkey import Reader, pack_command
+from valkey.exceptions import ConnectionError as ValkeyConnectionError
+from valkey.exceptions import InvalidResponse, ValkeyError
+
+from django_vtasks.brokers.valkey.scripts import Command
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at whether an answer is overdue."""
+CLOSE_WITHIN = 1.0
+
+type Done = Callable[[list[Any] | Exception], None]
+"""Gets the answers to some commands, errors of the server among them, or why there are none. It must not raise."""
+
+
+class _Exchange(NamedTuple):
+    size: int
+    deadline: float
+    answers: list[Any]
+    done: Done
+
+
+class Pipe(asyncio.Protocol):
+    """One connection; open() makes it."""
+
+    def __init__(self, connection: valkey.asyncio.Connection) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._transport = connection._writer.transport  # noqa: SLF001 - the driver has no other way to it
+        self._reader = Reader(
+            protocolError=InvalidResponse,
+            replyError=connection._parser.parse_error,
+            notEnoughData=_NOTHING,
+        )
+        self._exchanges: deque[_Exchange] = deque()
+        self._looking: asyncio.TimerHandle | None = None
+        self._is_retired = False
+        self._closed = self._loop.create_future()
+        self._transport.set_protocol(self)
+
+    @classmethod
+    async def open(cls, pool: valkey.asyncio.ConnectionPool) -> Self:
+        """Connect as the pool's connections do."""
+        connection = pool.make_connection()
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return cls(connection)
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether commands can be sent; a server that has ended since has said so."""
+        return not (self._transport.is_closing() or self._is_retired)
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether no answer is awaited."""
+        return not self._exchanges
+
+    def send(self, commands: Sequence[Command], timeout: float, done: Done) -> None:
+        """Send commands; ``done`` is called on the loop with their answers, within about ``timeout`` seconds."""
+        self._transport.write(b"".join(map(pack_command, commands)))
+        self._exchanges.append(_Exchange(len(commands), self._loop.time() + timeout, [], done))
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_EVERY, self._look)
+
+    async def exchange(self, *commands: Command, timeout: float) -> list[Any]:
+        """Send commands, even if this is cancelled; return their answers, errors of the server among them."""
+        answers: asyncio.Future[list[Any]] = self._loop.create_future()
+
+        def done(result: list[Any] | Exception) -> None:
+            if answers.done():
+                return
+            if isinstance(result, Exception):
+                answers.set_exception(result)
+            else:
+                answers.set_result(result)
+
+        self.send(commands, timeout, done)
+        return await answers
+
+    def retire(self) -> None:
+        """Send nothing more, and close when all answers are here."""
+        self._is_retired = True
+        if self.is_idle:
+            self._transport.close()
+
+    async def aclose(self) -> None:
+        """Close now, and return when that is done."""
+        self._transport.close()
+        await asyncio.wait({self._closed}, timeout=CLOSE_WITHIN)
+
+    # What the transport tells --------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take answers in."""
+        self._reader.feed(data)
+        try:
+            while (answer := self._reader.gets()) is not _NOTHING:
+                exchange = self._exchanges[0]
+                exchange.answers.append(answer)
+                if len(exchange.answers) == exchange.size:
+                    self._exchanges.popleft()
+                    exchange.done(exchange.answers)
+        except (InvalidResponse, IndexError) as error:
+            self._fail(InvalidResponse(f"an answer that nobody has asked for: {error}"))
+        if self._is_retired and self.is_idle:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell all who wait that there is no answer."""
+        self._connection._reader = self._connection._writer = None  # noqa: SLF001 - or it would say that it is open
+        if not self._closed.done():
+            self._closed.set_result(None)
+        self._fail(ValkeyConnectionError(f"the connection was closed{f': {error}' if error else ''}"))
+
+    def _look(self) -> None:
+        self._looking = None
+        if self.is_idle:
+            return
+        if self._exchanges[0].deadline <= self._loop.time():
+            self._fail(TimeoutError())
+        else:
+            self._looking = self._loop.call_later(LOOK_EVERY, self._look)
+
+    def _fail(self, error: Exception) -> None:
+        self._transport.abort()
+        exchanges, self._exchanges = self._exchanges, deque()
+        for exchange in exchanges:
+            exchange.done(error)
+
+
+def checked(answers: Sequence[Any]) -> Sequence[Any]:
+    """Return answers; raise the first error of the server among them."""
+    for answer in answers:
+        if isinstance(answer, ValkeyError):
+            raise answer
+    return answers
+
+
+_NOTHING = object()
