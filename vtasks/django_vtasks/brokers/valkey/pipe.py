@@ -40,7 +40,7 @@ class Pipe(asyncio.Protocol):
         self._transport = connection._writer.transport  # noqa: SLF001 - the driver has no other way to it
         self._reader = Reader(
             protocolError=InvalidResponse,
-            replyError=connection._parser.parse_error,
+            replyError=connection._parser.parse_error,  # noqa: SLF001 - nor to its errors
             notEnoughData=_NOTHING,
         )
         self._exchanges: deque[_Exchange] = deque()
