@@ -1,6 +1,7 @@
 """The contract as those servers keep it that speak Valkey's language, and the way into each."""
 
 import asyncio
+import gc
 from itertools import chain
 
 import pytest
@@ -11,10 +12,11 @@ from django_vtasks.brokers.valkey import ValkeyBroker
 from django_vtasks.brokers.valkey.entry import Entry
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.envelope import Envelope
+from django_vtasks.errors import BrokerUnavailable
 from tests.contract.broker import BrokerContract
 from tests.contract.given import ALICE, tasks
 from tests.contract.steps import SOON, idle_claim, take
-from tests.contract.threads import aside
+from tests.contract.threads import aside, at_once
 
 PREFIX = "{test}"
 
@@ -70,6 +72,10 @@ class ValkeyBackdoor:
     def expire_lease(self, node: str) -> None:
         assert self._client.zscore(self._keys.nodes, node)
         self._client.zadd(self._keys.nodes, {node: 1})
+
+    def spoil(self, queue: str) -> None:
+        """Put something into the place of a queue that is no queue."""
+        self._client.set(self._keys.waiting(queue), "spoilt")
 
     def pause(self, seconds: float) -> None:
         """Let the server keep all commands waiting for a while."""
@@ -153,3 +159,59 @@ class ValkeyContract(BrokerContract):
                 await asyncio.sleep(0.01)
         claims = await take(broker)
         assert [claim.envelope.attempt for claim in claims] == [1, 1]
+
+    async def test_behind_the_bell_the_server_claims_one_task_only(self, broker, second_broker):
+        """A room full of them would wait for as long as the actor is blocked, or frozen, while others idle."""
+        idle = asyncio.create_task(broker.claim(ALICE, "mail", 20, wait=60.0))
+        await asyncio.wait({idle}, timeout=0.1)
+
+        await second_broker.apush(tasks(20))
+
+        assert len(await asyncio.wait_for(idle, SOON)) == 1
+        assert len(await take(broker)) == 19
+
+    async def test_a_queue_that_is_spoilt_is_nothing_to_the_pushes_beside_it(self, broker, backdoor):
+        await aside(backdoor.spoil, "bad")
+        await broker.apush(tasks(1))
+
+        async def push(queue):
+            return await broker.apush(tasks(1, queue=queue))
+
+        fates = await asyncio.gather(*map(push, ("first", "bad", "mail", "images")), return_exceptions=True)
+
+        assert [fate for fate in fates if not isinstance(fate, BrokerUnavailable)] == [[True]] * 3
+        assert isinstance(fates[1], BrokerUnavailable)
+        assert "WRONGTYPE" in str(fates[1])
+        assert await aside(broker.queues) == ["first", "images", "mail"]
+
+    async def test_a_push_whose_task_is_cancelled_does_not_hold_up_the_next(self, broker):
+        first = asyncio.create_task(broker.apush(tasks(1)))
+        while not (others := asyncio.all_tasks() - {first, asyncio.current_task()}):
+            await asyncio.sleep(0)
+        for other in others:
+            other.cancel()
+        await asyncio.wait({first}, timeout=SOON)
+
+        assert await asyncio.wait_for(broker.apush(tasks(1)), SOON) == [True]
+
+    def test_loops_that_have_ended_are_forgotten(self, broker, backdoor):
+        store = backdoor.open()
+        for _ in range(5):
+            asyncio.run(store.apush(tasks(1)))
+        gc.collect()
+
+        assert max(len(store._outboxes), len(store._link._loops)) <= 2
+
+    def test_closing_a_broker_does_not_break_the_calls_of_other_threads(self, broker, backdoor):
+        store = backdoor.open()
+
+        def work(number):
+            for _ in range(50):
+                if number:
+                    assert store.push(tasks(1)) == [True]
+                else:
+                    store.close()
+
+        at_once(work, 4)
+
+        assert store.depth("mail").waiting == 150

@@ -1,5 +1,6 @@
 """Enqueue at the commit: for stores that have no part in the transactions of Django's databases."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -29,7 +30,10 @@ def open_transaction() -> BaseDatabaseWrapper | None:
 
 def is_called_by_a_thread() -> bool:
     """Tell whether this coroutine runs for a thread that waits for it, which may have a transaction open."""
-    return getattr(AsyncToSync.executors, "current", None) is not None
+    return (
+        getattr(AsyncToSync.executors, "current", None) is not None
+        or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
+    )
 
 
 def defer(

@@ -88,6 +88,8 @@ class ValkeyBroker:
         loop = asyncio.get_running_loop()
         outbox = self._outboxes.get(loop)
         if outbox is None:
+            for closed in [other for other in self._outboxes if other.is_closed()]:
+                del self._outboxes[closed]
             outbox = self._outboxes[loop] = Outbox(self._link, partial(pushes, self._keys), self._replicas)
         return await outbox.push(new)
 
@@ -106,12 +108,14 @@ class ValkeyBroker:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         names, arguments = self._claim_of(owner, queue, limit, suspects=suspects)
+        # What the server claims behind the bell may wait long for an actor that is blocked or frozen: one task only.
+        _, one = self._claim_of(owner, queue, 1, suspects=suspects)
         waiting: Waiting | None = None
         while True:
             if waiting is None:
                 calling = self._link.acall("claim", names, arguments)
             else:
-                calling = self._link.acall_on_news(waiting, "claim", names, arguments)
+                calling = self._link.acall_on_news(waiting, "claim", names, one)
             answer = await self._kept(calling, owner, queue, waiting)
             claims, next_due = _claims(owner, queue, answer)
             left = deadline - loop.time()

@@ -1,6 +1,7 @@
 """From a URL to clients of the server that takes our keys."""
 
 import os
+import re
 import time
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,11 +21,24 @@ ASK_TIMEOUT = 1.0
 """Seconds that a node of a cluster has to say who has which slots."""
 FIND_WITHIN = 3.0
 """Seconds after which no further node is asked."""
+FREE_WITHIN = 1.0
+"""Seconds for a connection of threads to become free."""
 CONNECTIONS = 16
 """Of a process's threads together, at most."""
 SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
-OPTIONS = {"db", "username", "password", "protocol", "health_check_interval", "socket_keepalive"}
-"""What may follow the URL's question mark, beside ssl_…; the rest would undo what is decided here."""
+OPTIONS = {
+    *("db", "username", "password", "health_check_interval", "socket_keepalive"),
+    *(
+        "ssl_keyfile",
+        "ssl_certfile",
+        "ssl_cert_reqs",
+        "ssl_ca_certs",
+        "ssl_ca_data",
+        "ssl_check_hostname",
+        "ssl_ciphers",
+    ),
+}
+"""What may follow the URL's question mark; the rest would undo what is decided here."""
 
 type Place = tuple[str, int]
 
@@ -44,6 +58,11 @@ class Connector:
         self._nodes: list[Place] = []
         self.is_cluster = is_cluster
         if is_cluster:
+            if not re.search(r"\{[^{}]+\}", prefix):
+                raise ConfigError(
+                    f"In a cluster VTASKS_VALKEY_PREFIX must have a part in braces, such as '{{vt}}', which puts all "
+                    f"keys on one node; it is {prefix!r}."
+                )
             parts = urlsplit(url)
             if parts.scheme == "unix" or parts.path.strip("/") not in {"", "0"}:
                 raise ConfigError("A Valkey cluster has neither database numbers nor a socket in the file system.")
@@ -65,7 +84,7 @@ class Connector:
         pool = valkey.BlockingConnectionPool.from_url(
             self._url,
             max_connections=CONNECTIONS,
-            timeout=DEADLINE,
+            timeout=FREE_WITHIN,
             socket_timeout=DEADLINE,
             socket_connect_timeout=CONNECT_TIMEOUT,
             client_name=_name("sync"),
@@ -137,7 +156,14 @@ def check_url(url: object) -> None:
     """Raise ConfigError for what cannot be the URL of a server; the message shows no part that may be secret."""
     if not isinstance(url, str) or not url:
         raise ConfigError("BROKER_URL must be the URL of a Valkey server, such as valkey://localhost:6379/0.")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.hostname
+    except ValueError:  # whose message may hold a part of the password
+        raise ConfigError(
+            "BROKER_URL is not the URL of a Valkey server; in a user name or password, what is neither letter nor "
+            "digit must be written as %XX."
+        ) from None
     if parts.scheme not in SCHEMES:
         raise ConfigError(
             f"BROKER_URL must begin with {', '.join(f'{scheme}://' for scheme in SCHEMES[:-1])} or unix://."
@@ -148,15 +174,16 @@ def check_url(url: object) -> None:
         raise ConfigError("BROKER_URL has no valid port; one looks like valkey://localhost:6379/0.") from None
     if parts.scheme != "unix" and not (parts.path.strip("/") or "0").isdecimal():
         raise ConfigError("BROKER_URL must end in a database number, such as valkey://localhost:6379/0.")
-    for option, value in parse_qsl(parts.query):
-        if option not in OPTIONS and not option.startswith("ssl_"):
-            raise ConfigError(f"BROKER_URL must not have the option {option!r}; known are {_known_options()}.")
-        if option in {"db", "protocol", "health_check_interval"} and not value.isdecimal():
+    _check_options(parts.query)
+
+
+def _check_options(query: str) -> None:
+    for option, value in parse_qsl(query):
+        if option not in OPTIONS:
+            name = "an option" if "@" in query else f"the option {option!r}"
+            raise ConfigError(f"BROKER_URL must not have {name}; known are {', '.join(sorted(OPTIONS))}.")
+        if option in {"db", "health_check_interval"} and not value.isdecimal():
             raise ConfigError(f"BROKER_URL has the option {option!r}, which must be a number.")
-
-
-def _known_options() -> str:
-    return f"{', '.join(sorted(OPTIONS))}, and those of TLS, which begin with ssl_"
 
 
 def _name(purpose: str) -> str:

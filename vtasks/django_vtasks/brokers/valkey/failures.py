@@ -46,4 +46,6 @@ def translated(error: Exception, address: str) -> Exception:
     reason = next((words for kind, words in _BY_CLASS if isinstance(error, kind)), None) or _BY_CODE.get(code_of(error))
     if reason is None and isinstance(error, exceptions.ConnectionError | OSError):
         reason = f"cannot be reached: {str(error).rstrip('.')}"
+    if reason is None and isinstance(error, exceptions.ResponseError):
+        reason = f"refuses: {error}"
     return error if reason is None else BrokerUnavailable(f"Valkey at {address} {reason}.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from valkey.exceptions import NoPermissionError, ResponseError
+from valkey.exceptions import ResponseError
 
 from django_vtasks.brokers.valkey.link import Link
 from django_vtasks.errors import BrokerUnavailable, ConfigError
@@ -67,10 +67,8 @@ def _allowed(link: Link, *command: str) -> Any:
     """Return a command's answer, or None where it is forbidden or has another name."""
     try:
         return link.command(*command)
-    except ResponseError:
-        return None
     except BrokerUnavailable as error:
-        if isinstance(error.__cause__, NoPermissionError):
+        if isinstance(error.__cause__, ResponseError):
             return None
         raise
 

@@ -86,13 +86,9 @@ class Link:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        """Close the connections of threads."""
+        """Let the connections of threads go, each when it has its answer."""
         with self._lock:
-            used, self._client = self._client, None
-        if used is not None:
-            _, client = used
-            client.close()
-            client.connection_pool.disconnect()
+            self._client = None
 
     def _ready_client(self) -> tuple[int, valkey.Valkey]:
         if self._is_lost:
@@ -198,9 +194,12 @@ class Link:
 
     async def interrupt(self, waiting: "Waiting") -> None:
         """Let a call of acall_on_news() go on now."""
-        if waiting.client is not None:
-            with contextlib.suppress(BrokerUnavailable, ResponseError):
-                await self.acommand("CLIENT", "UNBLOCK", waiting.client)
+        if waiting.client is None or waiting.pipe is None:
+            return
+        try:
+            await self.acommand("CLIENT", "UNBLOCK", waiting.client)
+        except (BrokerUnavailable, ResponseError):  # not permitted, say
+            waiting.pipe.abort()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, each when it has its answer, and those of threads."""
@@ -215,6 +214,9 @@ class Link:
         loop, term = asyncio.get_running_loop(), self._term
         clients = self._loops.get(loop)
         if clients is None or clients.term != term:
+            # What belongs to a loop keeps it alive: nobody else drops what was not closed with it.
+            for closed in [other for other in self._loops if other.is_closed()]:
+                del self._loops[closed]
             former, clients = clients, _LoopClients(self._connector, term)
             self._loops[loop] = clients
             await clients.open()
@@ -242,6 +244,7 @@ class Waiting:
     bell: str
     timeout: float
     client: int | None = None
+    pipe: Pipe | None = None
 
 
 class _LoopClients:
@@ -290,6 +293,7 @@ class _LoopClients:
         async with self._waiting_pipe() as pipe:
             if waiting.client is None:
                 [waiting.client] = checked(await pipe.exchange(("CLIENT", "ID"), timeout=DEADLINE))
+            waiting.pipe = pipe
             blocking = ("BLPOP", waiting.bell, str(waiting.timeout))
             _, answer = checked(await pipe.exchange(blocking, command, timeout=waiting.timeout + MARGIN))
             return answer

@@ -1,12 +1,15 @@
 """What coroutines push at the same time goes out together."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from valkey.exceptions import ResponseError
+
 from django_vtasks.brokers.valkey.link import NOT_DONE, Link
 from django_vtasks.brokers.valkey.pushing import New, Push
+from django_vtasks.errors import BrokerUnavailable, NotReplicated
 
 
 class _Parcel(NamedTuple):
@@ -21,18 +24,17 @@ class Outbox:
     """
 
     def __init__(self, link: Link, calls: Callable[[Sequence[New]], list[Push]], replicas: int) -> None:
-        self._loop = asyncio.get_running_loop()
         self._link = link
         self._calls = calls
         self._replicas = replicas
         self._parcels: list[_Parcel] = []
         self._is_sending = False
         self._is_lonely = True
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
 
     async def push(self, new: Sequence[New]) -> list[bool]:
         """Add tasks; what is cancelled has been sent all the same."""
-        parcel = _Parcel(new, self._loop.create_future())
+        parcel = _Parcel(new, asyncio.get_running_loop().create_future())
         self._parcels.append(parcel)
         if not self._is_sending:
             self._send_soon()
@@ -44,62 +46,78 @@ class Outbox:
         if self._is_lonely:
             self._send()
         else:
-            self._loop.call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
         parcels, self._parcels = self._parcels, []
         self._is_lonely = len(parcels) == 1
         try:
             calls = self._calls([new for parcel in parcels for new in parcel.new])
+            if len(calls) == 1 and not self._replicas:
+                [call] = calls
+                if self._link.send_soon(call.script, call.keys, call.arguments, partial(self._sent, parcels, call)):
+                    return
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must learn of it
             self._conclude(parcels, [], error)
-            return
-        if len(calls) == 1 and not self._replicas:
-            [call] = calls
-            if self._link.send_soon(call.script, call.keys, call.arguments, partial(self._sent, parcels, call)):
-                return
-        self._spawn(self._send_one_by_one(parcels, calls))
+        else:
+            self._spawn(parcels, calls)
 
     def _sent(self, parcels: Sequence[_Parcel], call: Push, answer: Any) -> None:
         if answer is NOT_DONE:
-            self._spawn(self._send_one_by_one(parcels, [call]))
+            self._spawn(parcels, [call])
         elif isinstance(answer, Exception):
             self._conclude(parcels, [], answer)
         else:
             self._conclude(parcels, call.accepted(answer), None)
 
-    def _spawn(self, sending: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(sending)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _spawn(self, parcels: Sequence[_Parcel], calls: Sequence[Push]) -> None:
+        fates: list[bool | Exception] = []
+        self._task = asyncio.get_running_loop().create_task(self._send_one_by_one(calls, fates))
+        self._task.add_done_callback(lambda task: self._conclude(parcels, fates, _error_of(task)))
 
-    async def _send_one_by_one(self, parcels: Sequence[_Parcel], calls: Sequence[Push]) -> None:
-        accepted: list[bool] = []
-        error: BaseException | None = None
-        try:
-            for call in calls:
+    async def _send_one_by_one(self, calls: Sequence[Push], fates: list[bool | Exception]) -> None:
+        """Make calls, and add what became of each task; raise when the server is not there for those that are left."""
+        for call in calls:
+            try:
                 answer = await self._link.acall(call.script, call.keys, call.arguments, replicas=self._replicas)
-                accepted += call.accepted(answer)
-        except BaseException as reason:
-            error = reason
-            if not isinstance(reason, Exception):
-                raise
-        finally:
-            self._conclude(parcels, accepted, error)
+            except BrokerUnavailable as error:
+                # What this server refuses of one queue, or has not enough replicas for, is nothing to the others.
+                if not isinstance(error, NotReplicated) and not isinstance(error.__cause__, ResponseError):
+                    raise
+                fates += [error] * call.size
+            else:
+                fates += call.accepted(answer)
 
-    def _conclude(self, parcels: Sequence[_Parcel], accepted: Sequence[bool], error: BaseException | None) -> None:
-        """Tell those who wait, and send what has gathered meanwhile."""
+    def _conclude(
+        self, parcels: Sequence[_Parcel], fates: Sequence[bool | Exception], error: BaseException | None
+    ) -> None:
+        """Tell those who wait, and send what has gathered meanwhile; not to a server that has just not answered."""
         end = 0
         for parcel in parcels:
             begin, end = end, end + len(parcel.new)
-            if parcel.accepted.done():
-                continue
-            if end <= len(accepted):
-                parcel.accepted.set_result(list(accepted[begin:end]))
-            elif isinstance(error, Exception):
-                parcel.accepted.set_exception(error)
-            else:
-                parcel.accepted.cancel()
+            _tell(parcel, fates[begin:end], error)
         self._is_sending = False
-        if self._parcels:
+        if isinstance(error, BrokerUnavailable):
+            gathered, self._parcels = self._parcels, []
+            for parcel in gathered:
+                _tell(parcel, [], error)
+        elif self._parcels:
             self._send_soon()
+
+
+def _tell(parcel: _Parcel, fates: Sequence[bool | Exception], error: BaseException | None) -> None:
+    if parcel.accepted.done():
+        return
+    refused = next((fate for fate in fates if isinstance(fate, Exception)), None)
+    if refused is not None:
+        parcel.accepted.set_exception(refused)
+    elif len(fates) == len(parcel.new):
+        parcel.accepted.set_result([fate is True for fate in fates])
+    elif isinstance(error, Exception):
+        parcel.accepted.set_exception(error)
+    else:
+        parcel.accepted.cancel()
+
+
+def _error_of(task: "asyncio.Task[None]") -> BaseException | None:
+    return None if task.cancelled() else task.exception()

@@ -98,6 +98,10 @@ class Pipe(asyncio.Protocol):
         if self.is_idle:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Close now; who waits learns that there is no answer."""
+        self._transport.abort()
+
     async def aclose(self) -> None:
         """Close now, and return when that is done."""
         self._transport.close()
