@@ -34,9 +34,17 @@ class DatabaseBackdoor:
     def __init__(self, alias: str, failed_cap: int = 1000) -> None:
         self._alias = alias
         self._failed_cap = failed_cap
+        self._opened: list[DatabaseBroker] = []
 
     def open(self) -> DatabaseBroker:
-        return DatabaseBroker(using=self._alias, failed_cap=self._failed_cap)
+        self._opened.append(DatabaseBroker(using=self._alias, failed_cap=self._failed_cap))
+        return self._opened[-1]
+
+    def close(self) -> None:
+        """Let the threads of all brokers end, and with them their connections."""
+        for broker in self._opened:
+            for gateway in (broker._gateway, broker._lease_gateway, broker._look_gateway):
+                gateway.abandon()
 
     def corrupt(self, task_id: str, payload: bytes) -> None:
         self._one(TaskRow, task_id=task_id).update(payload=payload)
@@ -78,7 +86,9 @@ class DatabaseContract(BrokerContract):
 
     @pytest.fixture
     def backdoor(self, database, failed_cap):
-        return DatabaseBackdoor(database(self.alias), failed_cap)
+        backdoor = DatabaseBackdoor(database(self.alias), failed_cap)
+        yield backdoor
+        backdoor.close()
 
     def atomic(self):
         return transaction.atomic(using=self.alias)
@@ -332,13 +342,15 @@ class ServerContract(DatabaseContract):
 
     async def test_a_keep_only_whose_caller_has_given_up_gives_nothing_away(self, broker):
         """It may begin before its deadline and end after the next claim."""
+        others = set(threading.enumerate())  # of other tests' brokers, which end when they like
         await broker.apush(tasks(1))
         claim = await take_one(broker)
         broker._gateway.deadline = 0.5
 
         with self.open_transaction(self.lock_tasks) as waiting:
             assert await asyncio.wrap_future(waiting)
-            threads = {thread for thread in threading.enumerate() if thread.name == f"vtasks-{self.alias}"}
+            threads = {thread for thread in threading.enumerate() if thread.name == f"vtasks-{self.alias}"} - others
+            assert threads
             with pytest.raises(BrokerUnavailable):
                 await broker.keep_only(ALICE, set())
         broker._gateway.deadline = SOON
