@@ -1,5 +1,7 @@
 """On Valkey a task is sent when the caller's transaction commits, and never was when it is rolled back."""
 
+import asyncio
+import contextvars
 from contextlib import suppress
 from typing import Any
 
@@ -99,6 +101,17 @@ def test_a_rollback_leaves_neither_task_nor_lock(broker, waiting, enqueue):
     assert waiting() == 0
     assert broker._link.command("KEYS", "*") == []
     assert enqueue() is not None
+
+
+def test_a_coroutine_that_has_lost_its_context_belongs_to_the_transaction_all_the_same(waiting):
+    async def enqueue():
+        return await asyncio.create_task(add.aenqueue(1), context=contextvars.Context())
+
+    with suppress(Rollback), transaction.atomic():
+        assert async_to_sync(enqueue)() is not None
+        raise Rollback
+
+    assert waiting() == 0
 
 
 @every_way

@@ -177,12 +177,7 @@ class DatabaseBroker:
         return itertools.chain(self._dialect.first_pauses, itertools.repeat(self._dialect.longest_pause))
 
     def _take(
-        self,
-        connection: BaseDatabaseWrapper,
-        claim: Callable[..., list[ClaimedRow]],
-        owner: Owner,
-        queue: str,
-        limit: int,
+        self, connection: BaseDatabaseWrapper, claim: ClaimStatement, owner: Owner, queue: str, limit: int
     ) -> tuple[list[ClaimedRow], float | None]:
         """Claim; when there is nothing, return the seconds until there is, if anybody knows."""
         if rows := claim(connection, owner, queue, limit):

@@ -28,14 +28,14 @@ from django_vtasks.brokers.valkey.census import Census
 from django_vtasks.brokers.valkey.connector import DEADLINE, Connector
 from django_vtasks.brokers.valkey.entry import Entry
 from django_vtasks.brokers.valkey.failed import FailedList
-from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.leases import Leases
 from django_vtasks.brokers.valkey.link import Link, Waiting
 from django_vtasks.brokers.valkey.outbox import Outbox
 from django_vtasks.brokers.valkey.pushing import New, pushes
 from django_vtasks.brokers.valkey.schedule import Schedule
 from django_vtasks.brokers.valkey.scripts import Argument
-from django_vtasks.brokers.valkey.settling import MICROSECONDS, Receipt
+from django_vtasks.brokers.valkey.settling import Receipt
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import BrokerUnavailable
 
@@ -151,11 +151,11 @@ class ValkeyBroker:
         return int(await self._link.acall("keep_only", [self._keys.holders(owner.node)], arguments))
 
     def close(self) -> None:
-        """Close the connections of threads; calls open them again."""
+        """Let the connections of threads go; calls open others."""
         self._link.close()
 
     async def aclose(self) -> None:
-        """Close the connections of this loop, and those of threads."""
+        """Close the connections of this loop, and let those of threads go."""
         if late := {task for task in self._late if task.get_loop() is asyncio.get_running_loop()}:
             await asyncio.wait(late, timeout=DEADLINE)
         await self._link.aclose()

@@ -7,11 +7,9 @@ was claimed, from which the task can be enqueued again.
 import msgspec
 
 from django_vtasks.brokers.base import FailedTask, TaskFailure
-from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
 from django_vtasks.envelope import Envelope
-
-MICROSECONDS = 1_000_000
 
 
 class _Record(msgspec.Struct):

@@ -6,6 +6,9 @@ to others build these names too: see ``lua/prelude.lua``.
 
 from django_vtasks.brokers.base import Owner
 
+MICROSECONDS = 1_000_000
+"""All times on the server are in these, since the epoch, by its own clock."""
+
 
 def part(name: str) -> str:
     """Return a name as it stands in a key, where colons separate the parts."""

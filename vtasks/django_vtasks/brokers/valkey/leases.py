@@ -11,10 +11,10 @@ from django_vtasks.brokers.base import Death, Owner, Reclaimed
 from django_vtasks.brokers.valkey import failed, settling
 from django_vtasks.brokers.valkey import keys as key_names
 from django_vtasks.brokers.valkey.entry import Entry, mutex_of
-from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
 from django_vtasks.brokers.valkey.scripts import Argument
-from django_vtasks.brokers.valkey.settling import MICROSECONDS, Verdict
+from django_vtasks.brokers.valkey.settling import Verdict
 
 AT_ONCE = 500
 """Claims that one call of the script takes back."""

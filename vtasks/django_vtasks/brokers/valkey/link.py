@@ -202,7 +202,7 @@ class Link:
             waiting.pipe.abort()
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop, each when it has its answer, and those of threads."""
+        """Close the connections of the running loop, and let those of threads go."""
         clients = self._loops.pop(asyncio.get_running_loop(), None)
         if clients is not None:
             await clients.close()
@@ -239,7 +239,10 @@ class Link:
 
 @dataclass(slots=True)
 class Waiting:
-    """A wait of up to ``timeout`` seconds for an element in the list ``bell``; ``client`` is the server's id of it."""
+    """A wait of up to ``timeout`` seconds for an element in the list ``bell``.
+
+    ``pipe`` is where it takes place, ``client`` the server's id of that.
+    """
 
     bell: str
     timeout: float

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple, Self
 
 from django_vtasks import wire
 from django_vtasks.brokers.valkey.entry import Entry, lane_of
-from django_vtasks.brokers.valkey.keys import Keys, part
+from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys, part
 from django_vtasks.brokers.valkey.scripts import Argument
 from django_vtasks.envelope import Envelope
 
 AT_ONCE = 1000
 """Tasks of one call, during which the server does nothing else."""
 BYTES_AT_ONCE = 8 * 1024 * 1024
-MILLISECONDS, MICROSECONDS = 1000, 1_000_000
+MILLISECONDS = 1000
 
 
 class Push(NamedTuple):

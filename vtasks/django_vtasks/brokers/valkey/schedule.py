@@ -1,9 +1,9 @@
 """Who leads by the server's clock, and which slots of a schedule are done."""
 
 from django_vtasks.brokers.base import Tick
-from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
-from django_vtasks.brokers.valkey.pushing import MICROSECONDS, New, push_of_any_kind
+from django_vtasks.brokers.valkey.pushing import New, push_of_any_kind
 from django_vtasks.envelope import Envelope
 
 

@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from django_vtasks.brokers.base import Ack, Bury, Claim, Owner, Release, Retry, Settlement
+from django_vtasks.brokers.base import Ack, Bury, Claim, Release, Retry, Settlement
 from django_vtasks.brokers.valkey import failed
 from django_vtasks.brokers.valkey.entry import Entry, lane_of, mutex_of
-from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.scripts import Argument
-
-MICROSECONDS = 1_000_000
 
 
 class Receipt(NamedTuple):
@@ -70,11 +68,6 @@ def call(
             number = len(names) - first_lock
         arguments += (verb, receipt, number, task_id, data)
     return names, arguments
-
-
-def flight_of(keys: Keys, owner: Owner, receipt: Receipt) -> str:
-    """Return the in-flight record that a claim of this receipt stands in, if it is the owner's."""
-    return keys.flight(owner, receipt.queue)
 
 
 def _header(claim: Claim) -> str:
