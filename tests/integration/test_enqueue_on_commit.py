@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 from django.tasks import task_backends
 from django.tasks.signals import task_enqueued  # noqa: TID251 - a user's receiver
@@ -112,6 +112,23 @@ def test_a_coroutine_that_has_lost_its_context_belongs_to_the_transaction_all_th
         raise Rollback
 
     assert waiting() == 0
+
+
+def test_the_transaction_of_a_thread_is_seen_though_the_coroutine_that_sent_it_off_has_enqueued_before(waiting):
+    @sync_to_async
+    def in_a_transaction():
+        with suppress(Rollback), transaction.atomic():
+            async_to_sync(add.aenqueue)(2)
+            raise Rollback
+
+    async def enqueue():
+        await add.aenqueue(1)
+        await in_a_transaction()
+        await add.aenqueue(3)
+
+    asyncio.run(enqueue())
+
+    assert waiting() == 2
 
 
 @every_way

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 
 from asgiref.sync import AsyncToSync
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -30,10 +32,23 @@ def open_transaction() -> BaseDatabaseWrapper | None:
 
 def is_called_by_a_thread() -> bool:
     """Tell whether this coroutine runs for a thread that waits for it, which may have a transaction open."""
-    return (
-        getattr(AsyncToSync.executors, "current", None) is not None
-        or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
-    )
+    # Kept for each asyncio task, for which it does not change: to ask takes longer than to encode a call.
+    running = asyncio.current_task()
+    task, answer = _answered.get()
+    if running is None or task() is not running:
+        answer = (
+            getattr(AsyncToSync.executors, "current", None) is not None
+            or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
+        )
+        if running is not None:
+            _answered.set((weakref.ref(running), answer))
+    return answer
+
+
+_answered: ContextVar[tuple[Callable[[], object], bool]] = ContextVar(
+    "django_vtasks_is_called_by_a_thread", default=(lambda: None, False)
+)
+"""The asyncio task that asked last, or a former one from whose context this was copied, and the answer."""
 
 
 def defer(

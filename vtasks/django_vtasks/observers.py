@@ -27,9 +27,18 @@ logger = logging.getLogger(__name__)
 django_logger = logging.getLogger("django.tasks")
 
 
+def are_told(accepted: Sequence[bool]) -> bool:
+    """Tell whether anybody wants to know of calls of which some were accepted: a refusal is told in any case."""
+    return (
+        _someone_listens(task_enqueued, log_task_enqueued)
+        or django_logger.isEnabledFor(logging.DEBUG)
+        or not all(accepted)
+    )
+
+
 def published(sender: type, events: Sequence[Published]) -> None:
     """Tell the enqueuing process what became of its calls."""
-    for event in events if _enqueue_is_observed() else _refused(events):
+    for event in events:
         if event.result is None:
             task_refused.send(sender, **_refusal(event))
         else:
@@ -38,19 +47,11 @@ def published(sender: type, events: Sequence[Published]) -> None:
 
 async def apublished(sender: type, events: Sequence[Published]) -> None:
     """Tell the enqueuing process what became of its calls, from its loop."""
-    for event in events if _enqueue_is_observed() else _refused(events):
+    for event in events:
         if event.result is None:
             await task_refused.asend(sender, **_refusal(event))
         else:
             await task_enqueued.asend(sender, task_result=event.result)
-
-
-def _enqueue_is_observed() -> bool:
-    return _someone_listens(task_enqueued, log_task_enqueued) or django_logger.isEnabledFor(logging.DEBUG)
-
-
-def _refused(events: Sequence[Published]) -> list[Published]:
-    return [event for event in events if event.result is None]
 
 
 def _refusal(event: Published) -> dict[str, Any]:
@@ -197,7 +198,11 @@ def _send_while_handling(error: BaseException | None, signal: Signal, sender: ty
 
 def _someone_listens(signal: Signal, djangos_own: Any) -> bool:
     """Tell whether a signal has a receiver beside the one with which Django logs."""
-    return any(key != id(djangos_own) for (key, _), *_ in signal.receivers)
+    own = id(djangos_own)
+    for receiver in signal.receivers:  # noqa: SIM110 - asked for each task, and a generator takes twice as long
+        if receiver[0][0] != own:
+            return True
+    return False
 
 
 def _django_logs(signal: Signal, djangos_own: Any, level: int) -> bool:

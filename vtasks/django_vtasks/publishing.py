@@ -18,11 +18,11 @@ from django.tasks import Task
 from django.utils.json import normalize_json
 from django.utils.timezone import get_default_timezone, is_naive
 
-from django_vtasks import conf, deferral, results
+from django_vtasks import conf, deferral, observers, results
 from django_vtasks.brokers.base import Broker
 from django_vtasks.envelope import Envelope, Unique
 from django_vtasks.errors import InvalidTask
-from django_vtasks.results import AnyTask, Published
+from django_vtasks.results import AnyResult, AnyTask, Published
 from django_vtasks.tasks import VTask
 
 # A generator of our own: random.seed() in a project must not make all its processes give the same ids.
@@ -39,89 +39,99 @@ class Call(NamedTuple):
     kwargs: Mapping[str, Any]
 
 
-class Publication(NamedTuple):
-    """What has become of some calls, in their order.
-
-    What is deferred is enqueued when the caller's transaction commits; what is refused, is so at once.
-    """
-
-    events: list[Published]
-    is_deferred: bool = False
-
-    @property
-    def enqueued(self) -> list[Published]:
-        """Return the calls that were not refused."""
-        return [event for event in self.events if event.result is not None]
-
-    @property
-    def settled(self) -> list[Published]:
-        """Return the calls whose fate does not depend on a transaction."""
-        return [event for event in self.events if event.result is None] if self.is_deferred else self.events
-
-
 class Publisher:
-    """Enqueue calls on one backend; ``validate`` is the backend's validate_task().
+    """Enqueue calls on one backend, and tell the observers.
 
-    ``announce`` is told of what was enqueued, or refused, at the commit of the transaction that the caller has open;
-    anything else is for the caller to tell.
+    ``sender`` is the backend's class, ``validate`` its validate_task().
     """
 
-    def __init__(
-        self,
-        alias: str,
-        broker: Broker,
-        validate: Callable[[AnyTask], None],
-        announce: Callable[[Sequence[Published]], None],
-    ) -> None:
+    def __init__(self, alias: str, broker: Broker, sender: type, validate: Callable[[AnyTask], None]) -> None:
+        self.broker = broker
         self._alias = alias
-        self._broker = broker
+        self._sender = sender
         self._validate = validate
-        self._announce = announce
 
-    def publish(self, calls: Iterable[Call]) -> Publication:
-        """Enqueue calls in order."""
+    def publish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
+        """Enqueue calls in order; None stands for one that was refused as a duplicate.
+
+        In a transaction that the broker has no part in, they are enqueued when it commits.
+        """
         calls, envelopes = self._prepare(calls)
-        if not self._broker.capabilities.transactional and (connection := deferral.open_transaction()) is not None:
+        if not self.broker.capabilities.transactional and (connection := deferral.open_transaction()) is not None:
             return self._defer(connection, calls, envelopes)
-        return Publication(self._conclude(calls, envelopes, self._broker.push(envelopes)))
+        accepted = self.broker.push(envelopes)
+        enqueued = self._results(calls, envelopes, accepted)
+        if observers.are_told(accepted):
+            observers.published(self._sender, _events(calls, envelopes, enqueued))
+        return enqueued
 
-    async def apublish(self, calls: Iterable[Call]) -> Publication:
-        """Enqueue calls in order without blocking the loop."""
-        if not self._broker.capabilities.transactional and deferral.is_called_by_a_thread():
+    async def apublish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
+        """Do what publish() does without blocking the loop."""
+        if not self.broker.capabilities.transactional and deferral.is_called_by_a_thread():
             return await sync_to_async(self.publish)(calls)
         calls, envelopes = self._prepare(calls)
-        return Publication(self._conclude(calls, envelopes, await self._broker.apush(envelopes)))
+        accepted = await self.broker.apush(envelopes)
+        enqueued = self._results(calls, envelopes, accepted)
+        if observers.are_told(accepted):
+            await observers.apublished(self._sender, _events(calls, envelopes, enqueued))
+        return enqueued
+
+    async def apublish_one(self, call: Call) -> AnyResult | None:
+        """Do what apublish() does with a single call, in two thirds of the time."""
+        if not self.broker.capabilities.transactional and deferral.is_called_by_a_thread():
+            return (await sync_to_async(self.publish)([call]))[0]
+        self._validate(call.task)
+        envelope = envelope_of(call, max_rescues=conf.current().max_rescues)
+        accepted = await self.broker.apush([envelope])
+        result = results.enqueued(call.task, envelope, self._alias) if accepted[0] else None
+        if observers.are_told(accepted):
+            await observers.apublished(self._sender, [Published(call.task, envelope, result)])
+        return result
 
     def _defer(
         self, connection: BaseDatabaseWrapper, calls: Sequence[Call], envelopes: Sequence[Envelope]
-    ) -> Publication:
+    ) -> list[AnyResult | None]:
         def committed(accepted: Sequence[bool]) -> None:
-            self._announce(
-                [
-                    event if yes else event._replace(result=None)
-                    for event, yes in zip(publication.enqueued, accepted, strict=True)
-                ]
-            )
+            if observers.are_told(accepted):
+                pushed = [event for event in events if event.result is not None]
+                fates = zip(pushed, accepted, strict=True)
+                observers.published(
+                    self._sender, [event if yes else event._replace(result=None) for event, yes in fates]
+                )
 
-        wanted = deferral.defer(connection, self._broker, envelopes, committed)
-        publication = Publication(self._conclude(calls, envelopes, wanted), is_deferred=True)
-        return publication
+        wanted = deferral.defer(connection, self.broker, envelopes, committed)
+        enqueued = self._results(calls, envelopes, wanted)
+        events = _events(calls, envelopes, enqueued)
+        observers.published(self._sender, [event for event in events if event.result is None])
+        return enqueued
 
     def _prepare(self, calls: Iterable[Call]) -> tuple[list[Call], list[Envelope]]:
         calls = list(calls)
-        # In bulk the same Task object comes thousands of times; its validity does not change in between.
-        for task in {id(call.task): call.task for call in calls}.values():
-            self._validate(task)
+        validated: AnyTask | None = None
+        for call in calls:
+            if call.task is not validated:  # in bulk the same task comes thousands of times
+                self._validate(call.task)
+                validated = call.task
         max_rescues = conf.current().max_rescues
         return calls, [envelope_of(call, max_rescues=max_rescues) for call in calls]
 
-    def _conclude(
+    def _results(
         self, calls: Sequence[Call], envelopes: Sequence[Envelope], accepted: Sequence[bool]
-    ) -> list[Published]:
+    ) -> list[AnyResult | None]:
+        alias = self._alias
         return [
-            Published(call.task, envelope, results.enqueued(call.task, envelope, self._alias) if yes else None)
+            results.enqueued(call.task, envelope, alias) if yes else None
             for call, envelope, yes in zip(calls, envelopes, accepted, strict=True)
         ]
+
+
+def _events(
+    calls: Sequence[Call], envelopes: Sequence[Envelope], enqueued: Sequence[AnyResult | None]
+) -> list[Published]:
+    return [
+        Published(call.task, envelope, result)
+        for call, envelope, result in zip(calls, envelopes, enqueued, strict=True)
+    ]
 
 
 def envelope_of(call: Call, *, max_rescues: int) -> Envelope:
@@ -135,7 +145,7 @@ def envelope_of(call: Call, *, max_rescues: int) -> Envelope:
     except ValueError as error:  # bytes that are no text, keys with thousands of digits
         raise TypeError(f"The arguments of {path} are not valid JSON: {error}") from error
     return Envelope(
-        id=f"{_ids.getrandbits(128):032x}",
+        id=_ids.getrandbits(128).to_bytes(16).hex(),
         task=path,
         queue=str(task.queue_name),
         args=args,

@@ -90,11 +90,13 @@ class EnqueuedResult(TaskResult[..., Any] if TYPE_CHECKING else TaskResult):  # 
 
 def enqueued(task: AnyTask, envelope: Envelope, alias: str) -> AnyResult:
     """Return the result of a task that has just been enqueued on backend ``alias``."""
-    result = EnqueuedResult.__new__(EnqueuedResult)
-    _set(result, "_source", (task, envelope, alias))
+    result = _new(EnqueuedResult)
+    _set_source(result, (task, envelope, alias))
     return result
 
 
+_new = object.__new__
+_set_source = EnqueuedResult.__dict__["_source"].__set__
 _FIELDS = tuple(field.name for field in fields(TaskResult))
 
 

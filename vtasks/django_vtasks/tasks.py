@@ -1,12 +1,20 @@
 """``@task`` and VTask: Django's Task with uniqueness, and with a signature that type checkers keep."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from inspect import markcoroutinefunction
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, Self, overload
 
 from django.core.signals import setting_changed
-from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, Task, TaskContext, task_backends
+from django.tasks import (
+    DEFAULT_TASK_BACKEND_ALIAS,
+    DEFAULT_TASK_QUEUE_NAME,
+    Task,
+    TaskContext,
+    TaskResult,
+    task_backends,
+)
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.base import DEFAULT_TASK_PRIORITY
 from django.tasks.exceptions import InvalidTask
@@ -18,6 +26,7 @@ MAX_TTL = 1_000_000_000
 
 # Like Task, generic for type checkers only; a type alias is not evaluated at run time.
 type _Context = TaskContext[..., Any]
+type _Enqueue[**P, R] = Coroutine[Any, Any, TaskResult[P, R]]
 
 if TYPE_CHECKING:
     _Task = Task
@@ -61,6 +70,11 @@ class VTask[**P, R](_Task[P, R]):
         if self.unique and not self.remove_unique_on_complete and self.ttl is None:
             raise InvalidTask("remove_unique_on_complete=False needs a ttl: the seconds for which equals are refused.")
         self.get_backend().validate_task(self)
+
+    @markcoroutinefunction  # without a coroutine of its own, which would cost as much as the encoding
+    def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> _Enqueue[P, R]:
+        """Enqueue a call without blocking the loop."""
+        return self.get_backend().aenqueue(self, args, kwargs)  # type: ignore[arg-type] # a tuple, as Django does
 
     def get_backend(self) -> BaseTaskBackend:
         """Return the backend of this task; one that keeps nothing of its own is the same for all threads."""

@@ -1,8 +1,8 @@
 """What our backends share: valid queues, validation, bulk."""
 
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import datetime
-from functools import partial
+from inspect import markcoroutinefunction
 from typing import Any
 
 from django.core import checks
@@ -10,7 +10,7 @@ from django.core.signals import setting_changed
 from django.tasks import DEFAULT_TASK_QUEUE_NAME
 from django.tasks.backends.base import BaseTaskBackend
 
-from django_vtasks import conf, observers
+from django_vtasks import conf
 from django_vtasks.brokers.base import Broker
 from django_vtasks.errors import ConfigError, InvalidTask
 from django_vtasks.publishing import Call, Publisher, parse_calls
@@ -79,6 +79,10 @@ class BrokerBackend(VTasksBackend):
     """One object may serve all threads."""
     supports_defer = True
 
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        self._made_publisher: Publisher | None = None
+
     @property
     def supports_unique(self) -> bool:  # type: ignore[override]
         """Tell whether an equal task can be refused while one is under way."""
@@ -96,32 +100,28 @@ class BrokerBackend(VTasksBackend):
 
     def enqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult | None:  # type: ignore[override]
         """Enqueue one call; None when an equal unique task is under way."""
-        return self._publish([Call(task, tuple(args), kwargs)])[0]
+        return self._publisher().publish([Call(task, tuple(args), kwargs)])[0]
 
-    async def aenqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult | None:  # type: ignore[override]
+    @markcoroutinefunction  # without a coroutine of its own, as in VTask
+    def aenqueue(  # type: ignore[override]
+        self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, AnyResult | None]:
         """Enqueue one call without blocking the loop."""
-        return (await self._apublish([Call(task, tuple(args), kwargs)]))[0]
+        return self._publisher().apublish_one(Call(task, tuple(args), kwargs))
 
     def enqueue_many(self, calls: Calls) -> list[AnyResult | None]:
         """Enqueue ``(task, args, kwargs)`` triples in bulk; results in their order, None for duplicates."""
-        return self._publish(parse_calls(calls))
+        return self._publisher().publish(parse_calls(calls))
 
     async def aenqueue_many(self, calls: Calls) -> list[AnyResult | None]:
         """Enqueue ``(task, args, kwargs)`` triples in bulk without blocking the loop."""
-        return await self._apublish(parse_calls(calls))
-
-    def _publish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
-        publication = self._publisher().publish(calls)
-        observers.published(type(self), publication.settled)
-        return [event.result for event in publication.events]
-
-    async def _apublish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
-        publication = await self._publisher().apublish(calls)
-        await observers.apublished(type(self), publication.settled)
-        return [event.result for event in publication.events]
+        return await self._publisher().apublish(parse_calls(calls))
 
     def _publisher(self) -> Publisher:
-        return Publisher(self.alias, self.broker, self._validate_once, partial(observers.published, type(self)))
+        broker, publisher = self.broker, self._made_publisher
+        if publisher is None or publisher.broker is not broker:
+            publisher = self._made_publisher = Publisher(self.alias, broker, type(self), self._validate_once)
+        return publisher
 
     def _validate_once(self, task: AnyTask) -> None:
         """Validate a task unless it has been found valid before: neither it nor the settings change in between."""

@@ -1,6 +1,6 @@
 """The contract between publishing, the worker and every store of tasks."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -184,7 +184,7 @@ class Broker(Protocol):
         """Add tasks in order; False at the position of one whose lock another task holds."""
         ...
 
-    async def apush(self, envelopes: Sequence[Envelope]) -> list[bool]:
+    def apush(self, envelopes: Sequence[Envelope]) -> Awaitable[list[bool]]:
         """Do what push() does without blocking the loop."""
         ...
 

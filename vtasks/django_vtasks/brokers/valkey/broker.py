@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from django_vtasks import wire
 from django_vtasks.brokers.base import (
@@ -69,7 +68,7 @@ class ValkeyBroker:
         self._census = Census(self._keys, self._link)
         self._schedule = Schedule(self._keys, self._link)
         self._late: set[asyncio.Task[None]] = set()
-        self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
+        self._outboxes: dict[asyncio.AbstractEventLoop, Outbox] = {}
 
     # Producers -----------------------------------------------------------------------------------------------
 
@@ -80,10 +79,8 @@ class ValkeyBroker:
             accepted += call.accepted(self._link.call(call.script, call.keys, call.arguments, replicas=self._replicas))
         return accepted
 
-    async def apush(self, envelopes: Sequence[Envelope]) -> list[bool]:
+    def apush(self, envelopes: Sequence[Envelope]) -> Awaitable[list[bool]]:
         """Add tasks together with those of other coroutines."""
-        if not envelopes:
-            return []
         new = [New.of(envelope) for envelope in envelopes]
         loop = asyncio.get_running_loop()
         outbox = self._outboxes.get(loop)
@@ -91,7 +88,7 @@ class ValkeyBroker:
             for closed in [other for other in self._outboxes if other.is_closed()]:
                 del self._outboxes[closed]
             outbox = self._outboxes[loop] = Outbox(self._link, partial(pushes, self._keys), self._replicas)
-        return await outbox.push(new)
+        return outbox.push(new)
 
     def held(self, keys: Collection[str]) -> set[str]:
         """Return those of the unique keys that are held."""

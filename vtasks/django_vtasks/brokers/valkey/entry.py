@@ -34,9 +34,8 @@ class Entry(NamedTuple):
     @staticmethod
     def new(envelope: Envelope, payload: bytes) -> bytes:
         """Return what is stored of a new task."""
-        return b"1 %s 0 0 %s %s\n%s" % (
-            envelope.id.encode(), lane_of(envelope).encode(), lock_of(envelope.unique).encode(), payload,
-        )  # fmt: skip
+        lane, lock = lane_of(envelope), lock_of(envelope.unique)
+        return b"%b\n%b" % (f"1 {envelope.id} 0 0 {lane} {lock}".encode(), payload)
 
     @classmethod
     def parse(cls, stored: bytes) -> Self:

@@ -24,6 +24,7 @@ class Outbox:
     """
 
     def __init__(self, link: Link, calls: Callable[[Sequence[New]], list[Push]], replicas: int) -> None:
+        self._loop = asyncio.get_running_loop()
         self._link = link
         self._calls = calls
         self._replicas = replicas
@@ -32,13 +33,13 @@ class Outbox:
         self._is_lonely = True
         self._task: asyncio.Task[None] | None = None
 
-    async def push(self, new: Sequence[New]) -> list[bool]:
+    def push(self, new: Sequence[New]) -> "asyncio.Future[list[bool]]":
         """Add tasks; what is cancelled has been sent all the same."""
-        parcel = _Parcel(new, asyncio.get_running_loop().create_future())
-        self._parcels.append(parcel)
+        accepted = self._loop.create_future()
+        self._parcels.append(_Parcel(new, accepted))
         if not self._is_sending:
             self._send_soon()
-        return await parcel.accepted
+        return accepted
 
     def _send_soon(self) -> None:
         """Send now, or where several came together the last time, in the next turn of the loop: they may have more."""
@@ -46,7 +47,7 @@ class Outbox:
         if self._is_lonely:
             self._send()
         else:
-            asyncio.get_running_loop().call_soon(self._send)
+            self._loop.call_soon(self._send)
 
     def _send(self) -> None:
         parcels, self._parcels = self._parcels, []
@@ -68,11 +69,11 @@ class Outbox:
         elif isinstance(answer, Exception):
             self._conclude(parcels, [], answer)
         else:
-            self._conclude(parcels, call.accepted(answer), None)
+            self._deliver(parcels, call.accepted(answer))
 
     def _spawn(self, parcels: Sequence[_Parcel], calls: Sequence[Push]) -> None:
         fates: list[bool | Exception] = []
-        self._task = asyncio.get_running_loop().create_task(self._send_one_by_one(calls, fates))
+        self._task = self._loop.create_task(self._send_one_by_one(calls, fates))
         self._task.add_done_callback(lambda task: self._conclude(parcels, fates, _error_of(task)))
 
     async def _send_one_by_one(self, calls: Sequence[Push], fates: list[bool | Exception]) -> None:
@@ -87,6 +88,17 @@ class Outbox:
                 fates += [error] * call.size
             else:
                 fates += call.accepted(answer)
+
+    def _deliver(self, parcels: Sequence[_Parcel], fates: list[bool]) -> None:
+        """Tell those who wait what has become of all tasks, and send what has gathered meanwhile."""
+        end = 0
+        for new, accepted in parcels:
+            begin, end = end, end + len(new)
+            if not accepted.done():
+                accepted.set_result(fates[begin:end])
+        self._is_sending = False
+        if self._parcels:
+            self._send_soon()
 
     def _conclude(
         self, parcels: Sequence[_Parcel], fates: Sequence[bool | Exception], error: BaseException | None

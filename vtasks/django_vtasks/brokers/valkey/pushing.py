@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import batched, groupby
+from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
 from django_vtasks import wire
@@ -30,35 +31,35 @@ class Push(NamedTuple):
 
 
 class New(NamedTuple):
-    """A task about to be added, with what is stored of it."""
+    """A task about to be added, with what is stored of it.
 
-    envelope: Envelope
+    ``plain_queue`` is the queue at whose end a place is all that the task needs; None when it needs more.
+    """
+
+    plain_queue: str | None
     entry: bytes
+    envelope: Envelope
 
     @classmethod
     def of(cls, envelope: Envelope) -> Self:
         """Encode a task; raise for one that cannot be."""
-        return cls(envelope, Entry.new(envelope, wire.encode(envelope)))
-
-    @property
-    def is_plain(self) -> bool:
-        """Tell whether all that is needed is a place at the end of the queue."""
-        envelope = self.envelope
-        return envelope.unique is None and envelope.run_after is None and envelope.priority <= 0
+        entry = Entry.new(envelope, wire.encode(envelope))
+        is_plain = envelope.unique is None and envelope.run_after is None and envelope.priority <= 0
+        return cls(envelope.queue if is_plain else None, entry, envelope)
 
 
 def pushes(keys: Keys, new: Sequence[New]) -> list[Push]:
     """Return the calls that add tasks in order."""
     return [
         push_of_any_kind(keys, chunk) if plain_queue is None else _plain(keys, plain_queue, chunk)
-        for plain_queue, some in groupby(new, lambda task: task.envelope.queue if task.is_plain else None)
+        for plain_queue, some in groupby(new, attrgetter("plain_queue"))
         for chunk in _chunks(list(some))
     ]
 
 
 def _chunks(new: Sequence[New]) -> Iterator[Sequence[New]]:
     for some in batched(new, AT_ONCE):
-        if sum(len(task.entry) for task in some) <= BYTES_AT_ONCE:
+        if sum([len(task.entry) for task in some]) <= BYTES_AT_ONCE:
             yield some
         else:
             yield from ((task,) for task in some)
@@ -66,7 +67,7 @@ def _chunks(new: Sequence[New]) -> Iterator[Sequence[New]]:
 
 def _plain(keys: Keys, queue: str, new: Sequence[New]) -> Push:
     names = [keys.waiting(queue), keys.bell(queue), keys.queues]
-    return Push("push", names, [part(queue), *(task.entry for task in new)], len(new))
+    return Push("push", names, [part(queue), *[task.entry for task in new]], len(new))
 
 
 def push_of_any_kind(keys: Keys, new: Sequence[New]) -> Push:
@@ -78,7 +79,7 @@ def push_of_any_kind(keys: Keys, new: Sequence[New]) -> Push:
         names += [keys.waiting(queue), keys.delayed(queue), keys.bell(queue)]
     names += map(keys.lock, locks)
     arguments: list[Argument] = [len(queues), *map(part, queues)]
-    for envelope, entry in new:
+    for _, entry, envelope in new:
         unique = envelope.unique
         arguments += (
             queues.index(envelope.queue) + 1,
