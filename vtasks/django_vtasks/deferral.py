@@ -61,7 +61,7 @@ def defer(
     for envelope in envelopes:
         wire.encode(envelope)  # at the commit it would be too late to refuse one
     keys = {envelope.unique.key for envelope in envelopes if envelope.unique is not None}
-    taken = _pending_keys(connection, broker) | (broker.held(keys) if keys else set())
+    taken = _taken(connection, broker, keys) if keys else set()
     wanted = []
     for envelope in envelopes:
         key = None if envelope.unique is None else envelope.unique.key
@@ -102,14 +102,14 @@ class _Delivery:
             announce(accepted[begin:end])
 
 
-def _pending(connection: BaseDatabaseWrapper, broker: Broker) -> list[_Delivery]:
-    """Return what the transaction will push; Django drops from the list what a savepoint's rollback undoes."""
-    callbacks = (function for _, function, *_ in connection.run_on_commit)
-    return [function for function in callbacks if isinstance(function, _Delivery) and function.broker is broker]
+def _taken(connection: BaseDatabaseWrapper, broker: Broker, keys: set[str]) -> set[str]:
+    """Return those of the keys that are held, or will be at the commit.
 
-
-def _pending_keys(connection: BaseDatabaseWrapper, broker: Broker) -> set[str]:
-    return set().union(*(delivery.keys for delivery in _pending(connection, broker)))
+    Django drops from its callbacks what a savepoint's rollback undoes.
+    """
+    callbacks = [function for _, function, *_ in connection.run_on_commit]
+    pending = [function for function in callbacks if isinstance(function, _Delivery) and function.broker is broker]
+    return broker.held(keys).union(*(keys & delivery.keys for delivery in pending))
 
 
 def _delivery(connection: BaseDatabaseWrapper, broker: Broker) -> _Delivery:

@@ -4,12 +4,18 @@ All begin with the prefix, whose part in braces puts them into one slot of a clu
 to others build these names too: see ``lua/prelude.lua``.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 from django_vtasks.brokers.base import Owner
 
 MICROSECONDS = 1_000_000
 """All times on the server are in these, since the epoch, by its own clock."""
+MOST_NAMES = 1024
+"""Names, of queues most of all, whose keys are remembered."""
 
 
+@lru_cache(maxsize=MOST_NAMES)
 def part(name: str) -> str:
     """Return a name as it stands in a key, where colons separate the parts."""
     return name.replace("%", "%25").replace(":", "%3A")
@@ -52,6 +58,11 @@ class Keys:
     def bell(self, queue: str) -> str:
         """Return the list on which idle claims of a queue block."""
         return f"{self.prefix}:bell:{part(queue)}"
+
+    @lru_cache(maxsize=MOST_NAMES)  # noqa: B019 - brokers live as long as their process
+    def to_push(self, queue: str) -> Sequence[str]:
+        """Return what a plain push needs."""
+        return self.waiting(queue), self.bell(queue), self.queues
 
     def lock(self, key: str) -> str:
         """Return the string that holds the id of the task with this unique key."""

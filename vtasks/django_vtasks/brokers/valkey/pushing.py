@@ -50,6 +50,8 @@ class New(NamedTuple):
 
 def pushes(keys: Keys, new: Sequence[New]) -> list[Push]:
     """Return the calls that add tasks in order."""
+    if len(new) == 1 and (queue := new[0].plain_queue) is not None:
+        return [_plain(keys, queue, new)]  # as most are; the rest takes longer than all else
     return [
         push_of_any_kind(keys, chunk) if plain_queue is None else _plain(keys, plain_queue, chunk)
         for plain_queue, some in groupby(new, attrgetter("plain_queue"))
@@ -66,8 +68,7 @@ def _chunks(new: Sequence[New]) -> Iterator[Sequence[New]]:
 
 
 def _plain(keys: Keys, queue: str, new: Sequence[New]) -> Push:
-    names = [keys.waiting(queue), keys.bell(queue), keys.queues]
-    return Push("push", names, [part(queue), *[task.entry for task in new]], len(new))
+    return Push("push", keys.to_push(queue), [part(queue), *[task.entry for task in new]], len(new))
 
 
 def push_of_any_kind(keys: Keys, new: Sequence[New]) -> Push:
