@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import re
 import socket
+import sys
+import threading
 import time
 import traceback
 
@@ -51,16 +53,41 @@ def silent():
         yield "{}:{}".format(*listener.getsockname())
 
 
-@pytest.fixture
-def swallowing():
+@contextlib.contextmanager
+def swallowing_at(host, port):
     """Give an address from which not even a connection is answered, as behind a firewall: its backlog is full."""
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        listener = stack.enter_context(socket.create_server((host, port), backlog=0))
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
             waiting.settimeout(0)
             waiting.connect_ex(listener.getsockname())
         yield "{}:{}".format(*listener.getsockname())
+
+
+@pytest.fixture
+def swallowing():
+    with swallowing_at("127.0.0.1", 0) as address:
+        yield address
+
+
+@pytest.fixture
+async def addresses(monkeypatch):
+    """Give a function that says where names lead: to some addresses, or to none until the test is over."""
+    is_over = threading.Event()
+    known: dict[str, list[str]] = {}
+
+    def look_up(host, port, *args, usual=socket.getaddrinfo, **kwargs):
+        if host not in known:
+            return usual(host, port, *args, **kwargs)
+        if not known[host]:
+            is_over.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [found for address in known[host] for found in usual(address, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield known.__setitem__
+    is_over.set()
 
 
 @pytest.fixture
@@ -147,6 +174,41 @@ async def test_an_address_that_swallows_everything_did_not_answer(way, swallowin
     message = await enqueue_to(f"valkey://:{PASSWORD}@{swallowing}/0", way)
 
     assert message == f"Valkey at {swallowing}/0 did not answer in time."
+
+
+@both_ways
+async def test_a_name_whose_look_up_takes_long_did_not_answer(way, enqueue_to, addresses):
+    addresses("valkey.test", [])
+
+    message = await enqueue_to(f"valkey://:{PASSWORD}@valkey.test:6379/0", way)
+
+    assert message == "Valkey at valkey.test:6379/0 did not answer in time."
+
+
+@both_ways
+async def test_a_name_of_several_addresses_that_swallow_everything_did_not_answer(
+    way, enqueue_to, swallowing, addresses
+):
+    host, port = swallowing.split(":")
+    addresses("valkey.test", [host] * 3)
+
+    message = await enqueue_to(f"valkey://:{PASSWORD}@valkey.test:{port}/0", way)
+
+    assert message == f"Valkey at valkey.test:{port}/0 did not answer in time."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the machine has one address of its own only")
+async def test_when_the_first_address_swallows_everything_a_thread_uses_the_second(closed, addresses):
+    port = int(closed.split(":")[1])
+    addresses("valkey.test", ["127.0.0.2", "127.0.0.1"])
+    url = f"valkey://enough:{PASSWORD}@valkey.test:{port}/0"
+
+    with (
+        swallowing_at("127.0.0.2", port),
+        override_settings(TASKS={"default": {"BACKEND": VALKEY, "OPTIONS": {"BROKER_URL": url}}}),
+    ):
+        assert await sync_to_async(add.enqueue)(1) is not None
+        close()
 
 
 @both_ways

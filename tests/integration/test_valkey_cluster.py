@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import socket
+import threading
 import time
 
 import pytest
+import valkey
 
 from django_vtasks.brokers.base import Ack
 from django_vtasks.brokers.valkey import ValkeyBroker
-from django_vtasks.brokers.valkey.connector import CONNECT_TIMEOUT, DEADLINE
+from django_vtasks.brokers.valkey.connector import DEADLINE, IN_ALL
 from django_vtasks.errors import BrokerUnavailable, ConfigError
 from tests import clusters
 from tests.contract.given import A_LEASE, ALICE, a_task, tasks
-from tests.contract.steps import AT_ONCE, SOON, ids, ids_of, take
+from tests.contract.steps import AT_ONCE, SOON, idle_claim, ids, ids_of, take
 from tests.contract.threads import aside
 from tests.integration.probes import eventually
 
@@ -136,7 +139,7 @@ async def test_a_slot_that_moves_takes_everything_with_it(cluster, broker, consu
     await aside(broker.push, sent[:1])
     await broker.apush(sent[1:])
     await consumer.does(sent)
-    assert all("is moving the keys" in str(error) for error in consumer.errors)
+    assert [str(error) for error in consumer.errors if "is moving the keys" not in str(error)] == []
     assert not cluster.keys(former)
     assert ids_of(sent)[0] in consumer.done
 
@@ -205,12 +208,57 @@ async def test_when_a_primary_falls_silent_its_replica_is_used_and_no_push_is_re
     assert errors
     assert also_errors
     assert max(took for _, took in errors) < DEADLINE + 0.5
-    assert max(took for _, took in also_errors) < DEADLINE + CONNECT_TIMEOUT
+    assert max(took for _, took in also_errors) < IN_ALL + 0.5
     await aside(cluster.settle)
     assert cluster.primary == new
     found = ids(await take(broker))
     assert set(ids_of(sent + also_sent)) <= set(found)
     assert len(set(found)) == len(found)
+
+
+async def test_a_claim_that_is_cancelled_after_a_fail_over_ends_no_wait_on_the_new_primary(cluster, broker):
+    """The server's number of a connection is another connection's on another server."""
+    new = cluster.replica
+    before = await aside(unblocked_on, new)
+    idle = await idle_claim(broker)
+    await aside(cluster.replicate)
+    thaw = await aside(cluster.freeze, cluster.primary)
+    try:
+        await push_when_possible(broker.apush)
+        idle.cancel()
+        await asyncio.wait({idle}, timeout=SOON)
+        async with asyncio.timeout(SOON):
+            while broker._late:
+                await asyncio.wait(broker._late)
+    finally:
+        thaw()
+
+    assert await aside(unblocked_on, new) == before
+
+
+def unblocked_on(url):
+    with valkey.Valkey.from_url(url) as client:
+        return client.info("commandstats").get("cmdstat_client|unblock", {"calls": 0})["calls"]
+
+
+async def test_while_no_node_answers_one_thread_looks_for_all(broker_of_silence):
+    before = threading.active_count()
+    calls = [asyncio.create_task(broker_of_silence.keep_only(ALICE, [])) for _ in range(20)]
+    await asyncio.wait(calls, timeout=0.5)
+
+    # One that looks, and at times another that connects for it.
+    assert threading.active_count() - before <= 2
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {BrokerUnavailable}
+
+
+@pytest.fixture
+async def broker_of_silence():
+    """Give a broker of a cluster that takes connections and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        broker = ValkeyBroker("valkey://{}:{}".format(*listener.getsockname()), prefix=PREFIX, is_cluster=True)
+        yield broker
+        await broker.aclose()
 
 
 class TestWithoutANode:

@@ -27,6 +27,11 @@ class OwnValkey:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2].partition("/")[0])
 
+    @property
+    def data(self) -> Path:
+        """The directory in which it keeps its data."""
+        return self._directory / servers.Valkey.name
+
     @contextlib.contextmanager
     def client(self) -> Iterator[valkey.Valkey]:
         with valkey.Valkey.from_url(self.url, password=self._password) as client:
@@ -39,9 +44,9 @@ class OwnValkey:
                 if name == "requirepass":
                     self._password = str(value)
 
-    def keep_data(self) -> None:
-        """Let the server write all that it acknowledges to its disk first."""
-        self.configure(appendfsync="always", appendonly="yes")
+    def keep_data(self, appendfsync: str = "always") -> None:
+        """Let the server write what it acknowledges to its disk: first, or as the setting says."""
+        self.configure(appendfsync=appendfsync, appendonly="yes")
         with self.client() as client:
             eventually(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the file is begun")
 
@@ -61,11 +66,18 @@ class OwnValkey:
 
     def start(self) -> None:
         """Start the server on the data that it left, if it had to keep any."""
+        self.launch()
+        self.until_it_answers()
+
+    def launch(self, *options: str) -> None:
+        """Start the server as start() does; return before it has loaded the data."""
         self._again = servers.Valkey(self._directory)
         self._again.port = self.port
-        self._again.process = self._again._popen([*self._again.command(), "--appendonly", "yes"])
+        self._again.process = self._again._popen([*self._again.command(), "--appendonly", "yes", *options])
+        self._process = psutil.Process(self._again.process.pid)
+
+    def until_it_answers(self) -> None:
         eventually(self._answers, "Valkey answers again")
-        self._process = self._find_process()
 
     def close(self) -> None:
         self.thaw()

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Awaitable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,11 +15,13 @@ from django_vtasks.brokers.base import (
     Claim,
     Death,
     Depth,
+    Due,
     FailedTask,
     Owner,
     Reclaimed,
     Release,
     Settlement,
+    Standing,
     Tick,
 )
 from django_vtasks.brokers.valkey import inspection, settling
@@ -29,8 +32,11 @@ from django_vtasks.brokers.valkey.entry import Entry
 from django_vtasks.brokers.valkey.failed import FailedList
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.leases import Leases
-from django_vtasks.brokers.valkey.link import Link, Waiting
+from django_vtasks.brokers.valkey.link import Link
+from django_vtasks.brokers.valkey.loops import Waiting
 from django_vtasks.brokers.valkey.outbox import Outbox
+from django_vtasks.brokers.valkey.pace import Pace
+from django_vtasks.brokers.valkey.pipe import Remainder
 from django_vtasks.brokers.valkey.pushing import New, pushes
 from django_vtasks.brokers.valkey.schedule import Schedule
 from django_vtasks.brokers.valkey.scripts import Argument
@@ -67,6 +73,7 @@ class ValkeyBroker:
         self._leases = Leases(self._keys, self._link, failed_cap)
         self._census = Census(self._keys, self._link)
         self._schedule = Schedule(self._keys, self._link)
+        self._pace = Pace()
         self._late: set[asyncio.Task[None]] = set()
         self._outboxes: dict[asyncio.AbstractEventLoop, Outbox] = {}
 
@@ -109,13 +116,19 @@ class ValkeyBroker:
         _, one = self._claim_of(owner, queue, 1, suspects=suspects)
         waiting: Waiting | None = None
         while True:
-            if waiting is None:
-                calling = self._link.acall("claim", names, arguments)
-            else:
-                calling = self._link.acall_on_news(waiting, "claim", names, one)
-            answer = await self._kept(calling, owner, queue, waiting)
+            remainder = Remainder()
+            try:
+                answer = await self._ask(waiting, names, arguments if waiting is None else one, remainder)
+            except asyncio.CancelledError:
+                if remainder.is_due:
+                    late = asyncio.create_task(self._give_back(remainder, owner, queue, waiting))
+                    self._late.add(late)
+                    late.add_done_callback(self._late.discard)
+                raise
             claims, next_due = _claims(owner, queue, answer)
             left = deadline - loop.time()
+            if not claims and waiting is not None and waiting.refusal is not None:
+                raise waiting.refusal
             if claims or left <= 0:
                 return claims
             if suspects:
@@ -157,27 +170,35 @@ class ValkeyBroker:
             await asyncio.wait(late, timeout=DEADLINE)
         await self._link.aclose()
 
-    async def _kept(self, calling: Coroutine[Any, Any, Any], owner: Owner, queue: str, waiting: Waiting | None) -> Any:
-        """Await a claim's answer; what arrives after nobody waits for it any more is given back."""
-        call = asyncio.ensure_future(calling)
+    async def _ask(
+        self, waiting: Waiting | None, names: Sequence[str], arguments: Sequence[Argument], remainder: Remainder
+    ) -> Any:
+        """Claim, now or when there is news, and learn from it how much the line carries."""
+        pace = self._pace
+        began = time.monotonic()
         try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            late = asyncio.create_task(self._give_back(call, owner, queue, waiting))
-            self._late.add(late)
-            late.add_done_callback(self._late.discard)
+            if waiting is not None:
+                return await self._link.acall_on_news(waiting, "claim", names, arguments, pace.patience, remainder)
+            answer = await self._link.acall("claim", names, arguments, patience=pace.patience, remainder=remainder)
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, TimeoutError):
+                pace.slow_down()
             raise
+        if 2 * (time.monotonic() - began) < DEADLINE:
+            pace.speed_up()
+        return answer
 
-    async def _give_back(self, call: "asyncio.Future[Any]", owner: Owner, queue: str, waiting: Waiting | None) -> None:
-        if waiting is not None and not call.done():
-            await self._link.interrupt(waiting)
-        await asyncio.wait({call}, timeout=DEADLINE)
-        if not call.done():
-            call.cancel()
-        elif not call.cancelled() and call.exception() is None:
-            claims, _ = _claims(owner, queue, call.result())
-            with contextlib.suppress(BrokerUnavailable):  # then they go back with the owner, or with its next look
-                await self.settle(owner, [Release(claim) for claim in claims])
+    async def _give_back(self, remainder: Remainder, owner: Owner, queue: str, waiting: Waiting | None) -> None:
+        """Give back what a claim brings after nobody waits for it any more."""
+        if waiting is not None:
+            await waiting.interrupt()
+        await asyncio.wait({remainder.answers}, timeout=DEADLINE)
+        answers = remainder.answers.result() if remainder.answers.done() else []
+        if isinstance(answers, Exception) or not answers or isinstance(answers[-1], Exception):
+            return
+        claims, _ = _claims(owner, queue, answers[-1])
+        with contextlib.suppress(BrokerUnavailable):  # then they go back with the owner, or with its next look
+            await self.settle(owner, [Release(claim) for claim in claims])
 
     def _claim_of(
         self, owner: Owner, queue: str, limit: int, *, suspects: bool
@@ -195,7 +216,7 @@ class ValkeyBroker:
             keys.receipts,
         )
         which = "suspects" if suspects else ""
-        return names, (key_names.part(owner.node), key_names.holder(owner, queue), limit, which)
+        return names, (key_names.part(owner.node), key_names.holder(owner, queue), limit, which, self._pace.room)
 
     # Operators -----------------------------------------------------------------------------------------------
 
@@ -273,13 +294,17 @@ class ValkeyBroker:
         """Return the node that leads."""
         return self._schedule.leader(role)
 
-    def tick(self, entry: str, slot: float, envelope: Envelope) -> Tick:
-        """Record a slot and enqueue its task."""
-        return self._schedule.tick(entry, slot, envelope, replicas=self._replicas)
+    def register(self, entries: Mapping[str, str]) -> dict[str, Standing]:
+        """Note a schedule's entries; return how each stands."""
+        return self._schedule.register(entries)
 
-    def slots(self) -> dict[str, float]:
-        """Return the last recorded slot of each entry."""
-        return self._schedule.slots()
+    def tick(self, dues: Sequence[Due]) -> list[Tick]:
+        """Record slots and enqueue their tasks."""
+        return self._schedule.tick(dues, replicas=self._replicas)
+
+    def standings(self) -> dict[str, Standing]:
+        """Return how each registered entry stands."""
+        return self._schedule.standings()
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""

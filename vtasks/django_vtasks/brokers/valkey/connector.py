@@ -11,20 +11,26 @@ import valkey.asyncio
 from valkey.crc import key_slot
 from valkey.exceptions import ResponseError, ValkeyError
 
+from django_vtasks.brokers.valkey.threads import Within, timed
 from django_vtasks.errors import BrokerUnavailable, ConfigError
 
 CONNECT_TIMEOUT = 3.0
-"""Seconds for a connection to be made."""
+"""Seconds for a connection to an address to be made."""
 DEADLINE = 4.0
-"""Seconds for any call, waiting for a free connection included."""
+"""Seconds for any answer."""
+IN_ALL = 4.5
+"""Seconds for a call of a thread, with all that comes before: a free connection, a name's address, a new primary."""
 ASK_TIMEOUT = 1.0
-"""Seconds that a node of a cluster has to say who has which slots."""
-FIND_WITHIN = 3.0
-"""Seconds after which no further node is asked."""
+"""Seconds that a node of a cluster has for each step until it has said who has which slots."""
+FIND_WITHIN = 4.0
+"""Seconds that all nodes together have for that."""
 FREE_WITHIN = 1.0
 """Seconds for a connection of threads to become free."""
+NO_INTRODUCTION: dict[str, Any] = {"lib_name": None, "lib_version": None}
+"""What the driver would tell of itself takes two round trips."""
 CONNECTIONS = 16
 """Of a process's threads together, at most."""
+TLS_SCHEMES = ("valkeys", "rediss")
 SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
 OPTIONS = {
     *("db", "username", "password", "health_check_interval", "socket_keepalive"),
@@ -53,6 +59,7 @@ class Connector:
     def __init__(self, url: str, prefix: str, *, is_cluster: bool = False) -> None:
         check_url(url)
         self._url = url
+        self._options = NO_INTRODUCTION | _tls_of(url)
         self._slot = key_slot(prefix.encode())
         self._primary: Place | None = None
         self._nodes: list[Place] = []
@@ -79,29 +86,37 @@ class Connector:
             return parts.path
         return f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path.rstrip('/')}"
 
-    def client(self) -> valkey.Valkey:
-        """Return a client for any number of threads."""
-        pool = valkey.BlockingConnectionPool.from_url(
+    def pool_of_threads(self) -> valkey.ConnectionPool:
+        """Return what makes connections for threads."""
+        pool = valkey.ConnectionPool.from_url(
             self._url,
-            max_connections=CONNECTIONS,
-            timeout=FREE_WITHIN,
             socket_timeout=DEADLINE,
             socket_connect_timeout=CONNECT_TIMEOUT,
             client_name=_name("sync"),
+            **self._options,
         )
-        return valkey.Valkey(connection_pool=self._to_primary(pool))
+        return self._to_primary(timed(pool))
 
     def pool(self, purpose: str) -> valkey.asyncio.ConnectionPool:
         """Return what makes connections for event loops, whose calls have no deadline of their own."""
-        options = {"socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT, "client_name": _name(purpose)}
-        return self._to_primary(valkey.asyncio.ConnectionPool.from_url(self._url, **options))
+        pool = valkey.asyncio.ConnectionPool.from_url(
+            self._url,
+            socket_timeout=None,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            client_name=_name(purpose),
+            **self._options,
+        )
+        return self._to_primary(pool)
 
     def find_primary(self) -> None:
         """Ask the cluster who has our slot now; blocks until a node has answered, or none has.
 
         The next time another node is asked first: one that is cut off from the others knows old news only.
         """
-        until = time.monotonic() + FIND_WITHIN
+        with Within(FIND_WITHIN):
+            self._find_primary(time.monotonic() + FIND_WITHIN - ASK_TIMEOUT)
+
+    def _find_primary(self, until: float) -> None:
         silence: Exception = BrokerUnavailable("No node of the Valkey cluster says who has the keys.")
         for place in list(self._nodes):
             primary, nodes = None, self._nodes
@@ -130,7 +145,9 @@ class Connector:
             socket_timeout=ASK_TIMEOUT,
             socket_connect_timeout=ASK_TIMEOUT,
             client_name=_name("topology"),
+            **self._options,
         )
+        timed(pool)
         pool.connection_kwargs["host"], pool.connection_kwargs["port"] = asked
         try:
             ranges: Any = valkey.Valkey(connection_pool=pool).execute_command("CLUSTER", "SLOTS")
@@ -184,6 +201,13 @@ def _check_options(query: str) -> None:
             raise ConfigError(f"BROKER_URL must not have {name}; known are {', '.join(sorted(OPTIONS))}.")
         if option in {"db", "health_check_interval"} and not value.isdecimal():
             raise ConfigError(f"BROKER_URL has the option {option!r}, which must be a number.")
+
+
+def _tls_of(url: str) -> dict[str, Any]:
+    """Return what the driver leaves out of a check of certificates: whether it is that host's. The URL may say no."""
+    parts = urlsplit(url)
+    is_checked = dict(parse_qsl(parts.query)).get("ssl_cert_reqs", "required").lower() == "required"
+    return {"ssl_check_hostname": True} if parts.scheme in TLS_SCHEMES and is_checked else {}
 
 
 def _name(purpose: str) -> str:

@@ -16,7 +16,7 @@ def inspect(link: Link, min_replicas: int = 0) -> list[str]:
 
     What a managed server does not tell this user is passed over in silence.
     """
-    info = _allowed(link, "INFO") or {}
+    info = _facts(_allowed(link, "INFO") or b"")
     saves = (_allowed(link, "CONFIG", "GET", "save") or [None, None])[1]
     for problem in refusals(info):
         raise ConfigError(f"Valkey at {link.address} {problem}")
@@ -71,6 +71,12 @@ def _allowed(link: Link, *command: str) -> Any:
         if isinstance(error.__cause__, ResponseError):
             return None
         raise
+
+
+def _facts(info: bytes) -> dict[str, Any]:
+    """Return what INFO says by name, numbers as such."""
+    pairs = [line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line]
+    return {name: int(value) if value.isdecimal() else value for name, value in pairs}
 
 
 def _policy(info: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ All begin with the prefix, whose part in braces puts them into one slot of a clu
 to others build these names too: see ``lua/prelude.lua``.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 from django_vtasks.brokers.base import Owner
@@ -36,6 +35,7 @@ class Keys:
         self.holding = f"{prefix}:holding"
         self.receipts = f"{prefix}:receipts"
         self.failed = f"{prefix}:failed"
+        self.schedule = f"{prefix}:schedule"
         self.slots = f"{prefix}:slots"
         self.evicted = f"{prefix}:evicted"
 
@@ -58,11 +58,6 @@ class Keys:
     def bell(self, queue: str) -> str:
         """Return the list on which idle claims of a queue block."""
         return f"{self.prefix}:bell:{part(queue)}"
-
-    @lru_cache(maxsize=MOST_NAMES)  # noqa: B019 - brokers live as long as their process
-    def to_push(self, queue: str) -> Sequence[str]:
-        """Return what a plain push needs."""
-        return self.waiting(queue), self.bell(queue), self.queues
 
     def lock(self, key: str) -> str:
         """Return the string that holds the id of the task with this unique key."""

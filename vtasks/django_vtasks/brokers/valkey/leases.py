@@ -63,31 +63,39 @@ class Leases:
 
     def reclaim(self, owner: Owner, death: Death) -> Reclaimed:
         """Take back what a dead owner held."""
-        node = key_names.part(owner.node)
-        answer = self._link.call(
-            "held", [self._keys.holders(owner.node)], [self._keys.prefix, node, key_names.slot(owner)]
-        )
-        held = [
-            _Held(node, holder.decode(), int(receipt), Entry.parse(entry))
-            for holder, receipt, entry in batched(answer, 3)
-        ]
-        return self._take_back(held, death)
+        held = self._held(owner)
+        reclaimed = self._take_back(held, death)
+        if held:
+            self._held(owner)  # which forgets the owner's name, now that it holds nothing
+        return reclaimed
 
     def reclaim_expired(self, own: str, cause: str, among: Collection[str] | None) -> Reclaimed:
         """Take back what owners without a lease held, but for the node ``own``."""
         which = ["all"] if among is None else ["among", *map(key_names.part, among)]
-        answer = self._link.call(
-            "lost", [self._keys.nodes, self._keys.holding], [self._keys.prefix, key_names.part(own), *which]
-        )
+        names = [self._keys.nodes, self._keys.holding]
+        arguments = [self._keys.prefix, key_names.part(own), *which]
         owners = defaultdict(list)
-        for node, holder, receipt, entry in batched(answer, 4):
+        for node, holder, receipt, entry in batched(self._link.call("lost", names, arguments), 4):
             held = _Held(node.decode(), holder.decode(), int(receipt), Entry.parse(entry))
             owners[held.owner].append(held)
         reclaimed = [self._take_back(held, Death(cause)) for held in owners.values()]
+        if owners:
+            self._link.call("lost", names, arguments)  # which forgets the names, now that they hold nothing
         return Reclaimed(
             returned=[task_id for one in reclaimed for task_id in one.returned],
             buried=[task_id for one in reclaimed for task_id in one.buried],
         )
+
+    def _held(self, owner: Owner) -> list[_Held]:
+        """Return what an owner has in flight; forget the name under which it has nothing."""
+        node = key_names.part(owner.node)
+        answer = self._link.call(
+            "held", [self._keys.holders(owner.node)], [self._keys.prefix, node, key_names.slot(owner)]
+        )
+        return [
+            _Held(node, holder.decode(), int(receipt), Entry.parse(entry))
+            for holder, receipt, entry in batched(answer, 3)
+        ]
 
     def _take_back(self, held: list[_Held], death: Death) -> Reclaimed:
         """Settle in the place of one owner that cannot; what somebody else has taken back meanwhile is left out."""

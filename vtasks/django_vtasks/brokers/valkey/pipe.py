@@ -18,6 +18,8 @@ from django_vtasks.brokers.valkey.scripts import Command
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at whether an answer is overdue."""
+SILENCE = 4.0
+"""Seconds without a byte after which an answer that has begun to arrive does not arrive any more."""
 CLOSE_WITHIN = 1.0
 READ_AT_ONCE = 256 * 1024
 """Bytes."""
@@ -31,12 +33,22 @@ class _Exchange(NamedTuple):
     deadline: float
     answers: list[Any]
     done: Done
+    patience: float
+
+
+class Remainder:
+    """The answers to what was sent for somebody who has been cancelled meanwhile."""
+
+    def __init__(self) -> None:
+        self.is_due = False
+        self.answers: asyncio.Future[list[Any] | Exception] = asyncio.get_running_loop().create_future()
 
 
 class Pipe(asyncio.BufferedProtocol):
-    """One connection; open() makes it."""
+    """One connection; open() makes it. ``client`` is the server's id of it, once somebody has asked."""
 
     def __init__(self, connection: valkey.asyncio.Connection) -> None:
+        self.client: int | None = None
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._transport = connection._writer.transport  # noqa: SLF001 - the driver has no other way to it
@@ -49,6 +61,8 @@ class Pipe(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(READ_AT_ONCE))
         self._exchanges: deque[_Exchange] = deque()
         self._looking: asyncio.TimerHandle | None = None
+        self._is_heard = False
+        self._heard_at = 0.0
         self._is_retired = False
         self._closed = self._loop.create_future()
         self._transport.set_protocol(self)
@@ -70,34 +84,52 @@ class Pipe(asyncio.BufferedProtocol):
         return not (self._transport.is_closing() or self._is_retired)
 
     @property
+    def is_connected(self) -> bool:
+        """Tell whether answers can still come."""
+        return not self._transport.is_closing()
+
+    @property
     def is_idle(self) -> bool:
         """Tell whether no answer is awaited."""
         return not self._exchanges
 
-    def send(self, commands: Sequence[Command], timeout: float, done: Done) -> None:
-        """Send commands; ``done`` is called on the loop with their answers, within about ``timeout`` seconds."""
+    def send(self, commands: Sequence[Command], timeout: float, done: Done, patience: float = 0.0) -> None:
+        """Send commands; ``done`` is called on the loop with their answers, within about ``timeout`` seconds.
+
+        An answer that still arrives then has ``patience`` seconds more.
+        """
         self._transport.write(b"".join(map(pack_command, commands)))
-        self._exchanges.append(_Exchange(len(commands), self._loop.time() + timeout, [], done))
+        self._exchanges.append(_Exchange(len(commands), self._loop.time() + timeout, [], done, patience))
         if self._looking is None:
             self._looking = self._loop.call_later(LOOK_EVERY, self._look)
 
-    async def exchange(self, *commands: Command, timeout: float) -> list[Any]:
-        """Send commands, even if this is cancelled; return their answers, errors of the server among them."""
+    async def exchange(
+        self, *commands: Command, timeout: float, patience: float = 0.0, remainder: Remainder | None = None
+    ) -> list[Any]:
+        """Do what send() does, even if this is cancelled; return the answers, errors of the server among them.
+
+        What arrives after that is put into the ``remainder``.
+        """
         answers: asyncio.Future[list[Any]] = self._loop.create_future()
 
         def done(result: list[Any] | Exception) -> None:
+            if remainder is not None:
+                remainder.is_due = False
             if answers.done():
-                return
-            if isinstance(result, Exception):
+                if remainder is not None and not remainder.answers.done():
+                    remainder.answers.set_result(result)
+            elif isinstance(result, Exception):
                 answers.set_exception(result)
             else:
                 answers.set_result(result)
 
-        self.send(commands, timeout, done)
+        self.send(commands, timeout, done, patience)
+        if remainder is not None:
+            remainder.is_due = True
         return await answers
 
     def retire(self) -> None:
-        """Send nothing more, and close when all answers are here."""
+        """Send nothing more, and close when all answers are here or overdue."""
         self._is_retired = True
         if self.is_idle:
             self._transport.close()
@@ -119,6 +151,7 @@ class Pipe(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         """Take answers in."""
+        self._is_heard = True
         self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type] # it takes any buffer, and copies
         try:
             while (answer := self._reader.gets()) is not _NOTHING:
@@ -143,10 +176,19 @@ class Pipe(asyncio.BufferedProtocol):
         self._looking = None
         if self.is_idle:
             return
-        if self._exchanges[0].deadline <= self._loop.time():
+        now = self._loop.time()
+        if self._is_heard:
+            self._is_heard, self._heard_at = False, now
+        if self._overdue_at(self._exchanges[0]) <= now:
             self._fail(TimeoutError())
         else:
             self._looking = self._loop.call_later(LOOK_EVERY, self._look)
+
+    def _overdue_at(self, exchange: _Exchange) -> float:
+        """Return when an answer is overdue, if nothing comes until then."""
+        if self._is_retired:
+            return exchange.deadline
+        return max(exchange.deadline, min(self._heard_at + SILENCE, exchange.deadline + exchange.patience))
 
     def _fail(self, error: Exception) -> None:
         self._transport.abort()

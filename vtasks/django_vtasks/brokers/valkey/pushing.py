@@ -1,13 +1,14 @@
 """Envelopes → calls of the push scripts."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import batched, groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
 from django_vtasks import wire
 from django_vtasks.brokers.valkey.entry import Entry, lane_of
-from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys, part
+from django_vtasks.brokers.valkey.keys import MICROSECONDS, MOST_NAMES, Keys, part
 from django_vtasks.brokers.valkey.scripts import Argument
 from django_vtasks.envelope import Envelope
 
@@ -67,8 +68,13 @@ def _chunks(new: Sequence[New]) -> Iterator[Sequence[New]]:
             yield from ((task,) for task in some)
 
 
+@lru_cache(maxsize=MOST_NAMES)
+def _keys_of_plain(keys: Keys, queue: str) -> Sequence[str]:
+    return keys.waiting(queue), keys.bell(queue), keys.queues
+
+
 def _plain(keys: Keys, queue: str, new: Sequence[New]) -> Push:
-    return Push("push", keys.to_push(queue), [part(queue), *[task.entry for task in new]], len(new))
+    return Push("push", _keys_of_plain(keys, queue), [part(queue), *[task.entry for task in new]], len(new))
 
 
 def push_of_any_kind(keys: Keys, new: Sequence[New]) -> Push:

@@ -1,4 +1,4 @@
--- Tell what an owner has in flight.
+-- Tell what an owner has in flight; forget its names that have nothing.
 -- KEYS: holders of the node
 -- ARGV: prefix, node, owner ("<slot>:<incarnation>:")
 -- Returns: holder, receipt, entry, …

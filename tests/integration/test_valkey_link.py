@@ -1,0 +1,253 @@
+"""What a broker makes of its connections: slow lines, large answers, waits that somebody ends, forks."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from django_vtasks.brokers.base import Claim
+from django_vtasks.brokers.valkey import ValkeyBroker, pace
+from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.errors import BrokerUnavailable
+from tests import databases
+from tests.contract.given import A_LEASE, ALICE, a_task, tasks
+from tests.contract.steps import AT_ONCE, SOON, crash, idle_claim, ids, ids_of, suspect, take
+from tests.contract.threads import aside
+from tests.integration.proxies import Proxy
+from tests.integration.valkeys import own_valkey
+
+PREFIX = "{vt}"
+KILO = 1000
+FAST = 10_000 * KILO
+SHORT_DEADLINE = 0.5
+
+FORKING = f"""
+import json, os, sys, valkey
+from django_vtasks.brokers.valkey import ValkeyBroker
+
+broker = ValkeyBroker(sys.argv[1], prefix="{PREFIX}")
+broker.queues()
+child = os.fork()
+broker.queues()
+if child:
+    os.waitpid(child, 0)
+else:
+    with valkey.Valkey.from_url(sys.argv[1]) as client:
+        names = [one["name"] for one in client.client_list()]
+    print(json.dumps([os.getppid(), os.getpid(), names]), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.fixture
+def server():
+    databases.require_server("valkey")
+    with own_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def line(server):
+    line = Proxy(server.port)
+    line.rate = FAST  # for small pieces from the beginning
+    yield line
+    line.close()
+
+
+@pytest.fixture
+async def broker(server):
+    """Give a broker beside the server."""
+    broker = ValkeyBroker(server.url, prefix=PREFIX)
+    await aside(broker.renew, ALICE.node, A_LEASE)
+    yield broker
+    await broker.aclose()
+
+
+@pytest.fixture
+async def far_broker(broker, line):
+    """Give a broker at the far end of the line, whose connections are there."""
+    far = ValkeyBroker(line.url, prefix=PREFIX)
+    assert await take(far) == []
+    await far.keep_only(ALICE, [])
+    yield far
+    line.rate = FAST
+    await far.aclose()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    for module in ("link", "broker"):
+        monkeypatch.setattr(f"django_vtasks.brokers.valkey.{module}.DEADLINE", SHORT_DEADLINE)
+
+
+def of_size(size, count):
+    """Return tasks of about so many bytes, which are not to be compressed beyond that."""
+    return [a_task(os.urandom(size).hex()) for _ in range(count)]
+
+
+def connections(client):
+    return [one["name"] for one in client.client_list() if one["name"].startswith("vtasks-")]
+
+
+def blocked(client):
+    """Return the ids of the clients that wait for a bell."""
+    return [one["id"] for one in client.client_list() if one["cmd"] == "blpop" and "b" in one["flags"]]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_answer_that_is_still_arriving_is_not_overdue(broker, far_broker, line):
+    sent = of_size(4 * KILO, 10)
+    await broker.apush(sent)
+    line.rate = 20 * KILO
+
+    began = asyncio.get_running_loop().time()
+    claims = await take(far_broker)
+
+    assert ids(claims) == ids_of(sent)
+    assert asyncio.get_running_loop().time() - began > 2 * SHORT_DEADLINE + 0.5, "VACUOUS: the line is fast"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_answer_that_has_begun_and_goes_on_no_more_is_overdue(broker, far_broker, line, monkeypatch):
+    monkeypatch.setattr("django_vtasks.brokers.valkey.pipe.SILENCE", SHORT_DEADLINE)
+    await broker.apush(of_size(40 * KILO, 10))
+    line.rate = 20 * KILO
+    claiming = asyncio.create_task(take(far_broker))
+    await asyncio.wait({claiming}, timeout=1.5)
+    assert not claiming.done()
+
+    line.go_dead()
+
+    with pytest.raises(BrokerUnavailable, match="did not answer in time"):
+        await asyncio.wait_for(claiming, AT_ONCE)
+    line.revive()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_a_slow_line_cannot_carry_comes_in_smaller_claims(broker, far_broker, line, monkeypatch):
+    monkeypatch.setattr(pace, "BYTES", 16 * KILO)
+    monkeypatch.setattr(pace, "PATIENCE", 0.1)
+    sent = of_size(5 * KILO, 8)
+    await broker.apush(sent)
+    line.rate = 10 * KILO
+    sizes: list[int] = []
+    taken: list[Claim] = []
+    overdue = 0
+
+    async with asyncio.timeout(SOON):
+        while len(taken) < len(sent):
+            try:
+                claims = await take(far_broker)
+            except BrokerUnavailable:
+                overdue += 1
+                await far_broker.keep_only(ALICE, [claim.receipt for claim in taken])
+            else:
+                taken += claims
+                sizes.append(len(claims))
+
+    assert overdue, "VACUOUS: the line carries it all"
+    assert sorted(ids(taken)) == sorted(ids_of(sent))
+
+    line.rate = FAST
+    await broker.apush(of_size(5 * KILO, 16))
+    while claims := await take(far_broker):
+        sizes.append(len(claims))
+    assert max(sizes) > sizes[0]
+
+
+@pytest.mark.parametrize("suspects", [False, True], ids=["new", "suspects"])
+async def test_a_claim_brings_one_task_of_any_size_and_a_mebibyte_of_others(broker, suspects):
+    large, others = of_size(3000 * KILO, 1), of_size(400 * KILO, 4)
+    sent = large + others
+    for task in sent:
+        await (suspect(broker, [task]) if suspects else broker.apush([task]))
+
+    first, second = await take(broker, suspects=suspects), await take(broker, suspects=suspects)
+
+    assert [len(first), len(second)] == [3, 2]
+    assert ids(first + second) == ids_of(sent)
+
+
+async def test_nobody_waits_behind_a_large_claim(broker, far_broker, line, client):
+    await broker.apush(of_size(100 * KILO, 10))
+    line.rate = 20 * KILO
+    claiming = asyncio.create_task(take(far_broker))
+    await asyncio.wait({claiming}, timeout=0.5)
+
+    assert await asyncio.wait_for(asyncio.shield(far_broker.apush(tasks(1))), AT_ONCE) == [True]
+    assert await asyncio.wait_for(far_broker.keep_only(ALICE, []), AT_ONCE) == 10
+
+    assert not claiming.done(), "VACUOUS: the line is fast"
+    claiming.cancel()
+    line.cut()
+
+
+async def test_an_actor_has_three_connections_at_most(broker, client):
+    await broker.apush(tasks(1))
+    await take(broker)
+    idle = await idle_claim(broker)
+    await broker.keep_only(ALICE, [])
+
+    assert sorted(name.split("-")[1] for name in connections(client)) == ["async", "sync", "wait"]
+    idle.cancel()
+
+
+async def test_what_the_server_has_claimed_behind_a_wait_that_it_ended_is_used(broker, client):
+    idle = await idle_claim(broker)
+    silent = a_task()
+    await aside(push_without_bell, client, silent)
+
+    [waiting] = blocked(client)
+    assert client.client_unblock(waiting, error=True)
+
+    assert ids(await asyncio.wait_for(idle, AT_ONCE)) == [silent.id]
+
+
+async def test_a_server_that_refuses_to_wait_is_not_asked_again_and_again(server, broker):
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "halved", "on", "nopass", "~*", "+@all", "-blpop")
+    halved = ValkeyBroker(server.url.replace("//", "//halved:any@"), prefix=PREFIX)
+
+    with pytest.raises(BrokerUnavailable, match="does not permit this user what is needed"):
+        await asyncio.wait_for(halved.claim(ALICE, "mail", 1, wait=60.0), AT_ONCE)
+
+    await halved.aclose()
+
+
+async def test_names_of_owners_that_are_taken_back_are_forgotten_at_once(broker, client):
+    keys = Keys(PREFIX)
+    await broker.apush(tasks(2))
+    await take(broker, 1)
+    await crash(broker)
+    assert not client.exists(keys.holders(ALICE.node))
+
+    await take(broker, 1)
+    client.zadd(keys.nodes, {ALICE.node: 1})
+    await aside(broker.reclaim_expired, "another", "its lease ran out")
+    assert not client.exists(keys.holders(ALICE.node))
+    assert not client.sismember(keys.holding, ALICE.node)
+
+
+def test_the_connections_of_a_child_tell_its_number(server):
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING, server.url], capture_output=True, check=True, timeout=60
+    )
+
+    parent, child, names = json.loads(told.stdout)
+    assert sorted(name for name in names if name) == sorted(f"vtasks-sync-{pid}" for pid in (parent, child))
+
+
+def push_without_bell(client, task):
+    """Enqueue as a producer does that only pushes; a bell rings for nobody then."""
+    from django_vtasks import wire
+
+    client.lpush(Keys(PREFIX).waiting(task.queue), wire.encode(task))

@@ -1,0 +1,118 @@
+"""The connections of threads: each call has one for itself.
+
+As with pipes, the driver connects, and the bytes then are read here: its own client takes as long for a call as the
+server.
+"""
+
+import select
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import valkey
+from libvalkey import Reader, pack_command
+from valkey.exceptions import ConnectionError as ValkeyConnectionError
+from valkey.exceptions import InvalidResponse
+
+from django_vtasks.brokers.valkey.connector import CONNECTIONS, DEADLINE, FREE_WITHIN, Connector
+from django_vtasks.brokers.valkey.scripts import Command
+from django_vtasks.brokers.valkey.threads import left
+
+READ_AT_ONCE = 64 * 1024
+"""Bytes."""
+
+
+class Lines:
+    """As many connections to one server as threads need at the same time, up to CONNECTIONS."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._pool = connector.pool_of_threads()
+        self._free: deque[_Line] = deque()
+        self._places = threading.BoundedSemaphore(CONNECTIONS)
+        self._is_retired = False
+
+    def exchange(self, *commands: Command) -> list[Any]:
+        """Send commands; return their answers, errors of the server among them."""
+        if not self._places.acquire(timeout=left(FREE_WITHIN)):
+            raise ValkeyConnectionError(f"all {CONNECTIONS} connections of this process are in use")
+        try:
+            line = self._take()
+            try:
+                answers = line.exchange(commands)
+            except BaseException:
+                line.close()  # what the server still says there is nobody's business
+                raise
+            self._free.append(line)
+            if self._is_retired:
+                self.retire()
+            return answers
+        finally:
+            self._places.release()
+
+    def retire(self) -> None:
+        """Close each connection when it has its answer."""
+        self._is_retired = True
+        while (line := self._pop()) is not None:
+            line.close()
+
+    def _pop(self) -> "_Line | None":
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
+
+    def _take(self) -> "_Line":
+        while (line := self._pop()) is not None:
+            if line.is_quiet:
+                return line
+            line.close()
+        return _Line(self._pool.make_connection())
+
+
+class _Line:
+    def __init__(self, connection: valkey.Connection) -> None:
+        connection.connect()
+        self._connection = connection
+        self._socket = connection._sock  # noqa: SLF001 - the driver has no other way to it
+        self._reader = Reader(
+            protocolError=InvalidResponse,
+            replyError=connection._parser.parse_error,  # noqa: SLF001 - nor to its errors
+            notEnoughData=_NOTHING,
+        )
+        self._buffer = bytearray(READ_AT_ONCE)
+        self._timeout: float | None = None
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether nothing was said since the last answer; a server that ends says so."""
+        return not self._poll.poll(0)
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        self._set_timeout()
+        self._socket.sendall(b"".join(map(pack_command, commands)))
+        return [self._answer() for _ in commands]
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def _answer(self) -> Any:
+        while (answer := self._reader.gets()) is _NOTHING:
+            size = self._socket.recv_into(self._buffer)
+            if not size:
+                raise ValkeyConnectionError("the connection was closed")
+            self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type] # it takes any buffer, and copies
+            self._set_timeout()
+        return answer
+
+    def _set_timeout(self) -> None:
+        """Leave to a step what the call has left; a whole deadline, unless much has gone before."""
+        timeout = left(DEADLINE)
+        if timeout != self._timeout:
+            self._socket.settimeout(timeout)
+            self._timeout = timeout
+
+
+_NOTHING = object()

@@ -1,0 +1,164 @@
+"""The connections of one event loop to one server."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from valkey.exceptions import ResponseError, ValkeyError
+
+from django_vtasks.brokers.valkey.connector import DEADLINE, Connector
+from django_vtasks.brokers.valkey.failures import code_of
+from django_vtasks.brokers.valkey.pipe import Done, Pipe, Remainder, checked
+from django_vtasks.brokers.valkey.replicas import answer_of, not_known, with_wait
+from django_vtasks.brokers.valkey.scripts import Command
+
+MARGIN = 5.0
+"""Seconds beyond what a blocking call has asked for after which its connection is given up."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A wait of up to ``timeout`` seconds for an element in the list ``bell``.
+
+    ``pipe`` is where it takes place, among the connections ``clients``; ``refusal`` why the server did not wait.
+    """
+
+    bell: str
+    timeout: float
+    clients: "LoopClients | None" = None
+    pipe: Pipe | None = None
+    refusal: Exception | None = None
+
+    async def interrupt(self) -> None:
+        """Let the script behind it run now."""
+        if self.clients is not None and self.pipe is not None:
+            await self.clients.unblock(self.pipe)
+
+
+class LoopClients:
+    """The connections of one event loop and one term; a loop that ends closes its generators, and thereby them.
+
+    One is shared by all calls whose answers are small; each of the others is for one call at a time, which may wait for
+    long or bring much.
+    """
+
+    def __init__(self, connector: Connector, term: int) -> None:
+        self.term = term
+        self._pool = connector.pool("async")
+        self._pool_of_waits = connector.pool("wait")
+        self._pipe: Pipe | None = None
+        self._opening = asyncio.Lock()
+        self._waits: set[Pipe] = set()
+        self._taken: set[Pipe] = set()
+        self._is_retired = False
+        self._watch = self._close_with_loop()
+
+    async def open(self) -> None:
+        """Let the loop know of them."""
+        await anext(self._watch)
+
+    async def send(
+        self,
+        command: Command,
+        replicas: int,
+        timeout: float,
+        patience: float | None,
+        remainder: Remainder | None = None,
+    ) -> Any:
+        """Run a command; have so many replicas obey it too; with ``patience``, beside the shared connection."""
+        if replicas:
+            return await self._send_to_replicas(command, replicas, timeout)
+        if patience is not None:
+            async with self._waiting_pipe(timeout) as pipe:
+                answers = await pipe.exchange(command, timeout=timeout, patience=patience, remainder=remainder)
+                return checked(answers)[0]
+        async with asyncio.timeout(timeout):
+            pipe = await self._opened()
+        [answer] = checked(await pipe.exchange(command, timeout=timeout))
+        return answer
+
+    def send_soon(self, command: Command, done: Done) -> bool:
+        """Run a command if there is a connection; tell whether there is one."""
+        if self._pipe is None or not self._pipe.is_open:
+            return False
+        self._pipe.send([command], DEADLINE, done)
+        return True
+
+    async def wait(self, waiting: Waiting, command: Command, patience: float, remainder: Remainder) -> Sequence[Any]:
+        """Run a command behind one that blocks; return both answers."""
+        async with self._waiting_pipe(DEADLINE) as pipe:
+            if pipe.client is None:
+                [pipe.client] = checked(await pipe.exchange(("CLIENT", "ID"), timeout=DEADLINE))
+            waiting.clients, waiting.pipe = self, pipe
+            blocking = ("BLPOP", waiting.bell, str(waiting.timeout))
+            return await pipe.exchange(
+                blocking, command, timeout=waiting.timeout + MARGIN, patience=patience, remainder=remainder
+            )
+
+    async def unblock(self, pipe: Pipe) -> None:
+        """Let what blocks a connection end; where nobody can be asked for that any more, end the connection."""
+        if pipe.is_connected and pipe.client is not None and not self._is_retired:
+            with contextlib.suppress(ValkeyError, OSError):  # not permitted, say
+                await self.send(("CLIENT", "UNBLOCK", pipe.client), 0, DEADLINE, None)
+                return
+        pipe.abort()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._watch.aclose()
+
+    def retire(self) -> None:
+        """Close each connection when nobody waits for an answer there any more."""
+        self._is_retired = True
+        for pipe in self._all():
+            pipe.retire()
+
+    async def _send_to_replicas(self, command: Command, replicas: int, timeout: float) -> Any:
+        # Not on the shared connection: what comes behind it would wait for the replicas too.
+        async with self._waiting_pipe(timeout) as pipe:
+            try:
+                return answer_of(checked(await pipe.exchange(*with_wait(command, replicas), timeout=timeout)), replicas)
+            except ResponseError as error:
+                if code_of(error) != "UNBLOCKED":
+                    raise
+                # A script does not block: it is the wait behind it that was ended.
+                raise not_known(replicas, error) from error
+
+    async def _opened(self) -> Pipe:
+        if self._pipe is None or not self._pipe.is_open:
+            async with self._opening:
+                if self._pipe is None or not self._pipe.is_open:
+                    self._pipe = await Pipe.open(self._pool)
+        return self._pipe
+
+    @contextlib.asynccontextmanager
+    async def _waiting_pipe(self, timeout: float) -> AsyncIterator[Pipe]:
+        """Give a connection on which nobody else waits."""
+        self._waits = {pipe for pipe in self._waits if pipe.is_open}
+        free = self._waits.difference(self._taken)
+        if free:
+            pipe = free.pop()
+        else:
+            async with asyncio.timeout(timeout):
+                pipe = await Pipe.open(self._pool_of_waits)
+            self._waits.add(pipe)
+        self._taken.add(pipe)
+        try:
+            yield pipe
+        finally:
+            self._taken.discard(pipe)
+            if not pipe.is_idle:
+                # Somebody was cancelled: what the server still says there is nobody's business.
+                self._waits.discard(pipe)
+                pipe.retire()
+
+    def _all(self) -> list[Pipe]:
+        return [*self._waits, *([] if self._pipe is None else [self._pipe])]
+
+    async def _close_with_loop(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(pipe.aclose() for pipe in self._all()))
