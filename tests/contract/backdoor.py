@@ -51,6 +51,10 @@ class Backdoor(Protocol):
         """Let a leader's term be over."""
         ...
 
+    def backdate(self, entry: str) -> None:
+        """Let an entry of the schedule have been registered long ago."""
+        ...
+
     def drop_lease(self, node: str) -> None:
         """Delete a node's lease under its owners' feet."""
         ...

@@ -7,13 +7,15 @@ from tests.contract.behaviours.claiming import Claiming
 from tests.contract.behaviours.corruption import Corruption
 from tests.contract.behaviours.crashing import Crashing
 from tests.contract.behaviours.failing import Failing
-from tests.contract.behaviours.leading import Leading, Ticking
+from tests.contract.behaviours.leading import Leading
 from tests.contract.behaviours.leases import Leases
 from tests.contract.behaviours.lost_answers import LostAnswers
 from tests.contract.behaviours.operating import Operating
 from tests.contract.behaviours.pushing import Pushing
+from tests.contract.behaviours.registering import Registering
 from tests.contract.behaviours.settling import Settling
 from tests.contract.behaviours.suspects import Suspects
+from tests.contract.behaviours.ticking import Ticking
 from tests.contract.behaviours.uniqueness import Uniqueness
 from tests.contract.behaviours.waiting import Waiting
 from tests.contract.given import A_LEASE, ALICE, BOB
@@ -33,6 +35,7 @@ class BrokerContract(
     Suspects,
     Leases,
     Leading,
+    Registering,
     Ticking,
     LostAnswers,
     Operating,

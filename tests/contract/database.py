@@ -1,6 +1,8 @@
 """What a store in a database promises beside the contract: a push belongs to the caller's transaction."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -10,13 +12,27 @@ from typing import ClassVar
 import pytest
 from django.db import DataError, OperationalError, transaction
 
-from django_vtasks.brokers.base import Ack, Bury, Death, Depth, Release, TaskFailure
+from django_vtasks.brokers.base import Ack, Bury, Death, Depth, Release, TaskFailure, Tick
 from django_vtasks.brokers.database import DatabaseBroker
-from django_vtasks.db.models import LeaderRow, LockRow, NodeRow, TaskRow, TaskState
+from django_vtasks.db.models import LeaderRow, LockRow, NodeRow, SlotRow, TaskRow, TaskState
 from django_vtasks.errors import BrokerUnavailable
+from tests.contract import halfway
 from tests.contract.broker import BrokerContract
-from tests.contract.given import ALICE, BOB, ENDINGS, FAILURE, a_task, in_an_hour, key, mutex, tasks, throttle
-from tests.contract.steps import AT_ONCE, SOON, idle_claim, ids_of, suspect, take, take_one
+from tests.contract.given import (
+    ALICE,
+    BOB,
+    ENDINGS,
+    FAILURE,
+    NOON,
+    a_task,
+    due,
+    in_an_hour,
+    key,
+    mutex,
+    tasks,
+    throttle,
+)
+from tests.contract.steps import AT_ONCE, SOON, idle_claim, ids_of, schedule, suspect, take, take_one
 from tests.contract.threads import aside, closing, elsewhere
 
 LONG_AGO = 1
@@ -71,6 +87,9 @@ class DatabaseBackdoor:
 
     def end_term(self, role: str) -> None:
         self._one(LeaderRow, role=role).update(expires=LONG_AGO)
+
+    def backdate(self, entry: str) -> None:
+        self._one(SlotRow, entry=entry, timetable__isnull=False).update(since=LONG_AGO)
 
     def drop_lease(self, node: str) -> None:
         self._one(NodeRow, name=node).delete()
@@ -249,6 +268,24 @@ class DatabaseContract(BrokerContract):
         assert broker.push([a_task(unique=mutex()), a_task()]) == [False, True]
         assert broker.depth("mail") == Depth(waiting=2, delayed=0, running=0)
 
+    def test_who_is_killed_in_the_middle_of_a_tick_leaves_its_slots_open(self, broker, backdoor):
+        broker.register({"report": "every minute", "cleanup": "every minute"})
+        slot = in_an_hour()
+        command = [sys.executable, "-m", halfway.__name__, self.alias, str(slot), "report", "cleanup"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+            try:
+                assert killed.stdout is not None
+                assert killed.stdout.readline() == "halfway\n"
+                assert broker.depth("mail").waiting == 0
+            finally:
+                killed.kill()
+
+        assert {standing.last for standing in broker.standings().values()} == {None}
+        dues = [due("report", slot), due("cleanup", slot)]
+        assert broker.tick(dues) == [Tick.ENQUEUED] * 2
+        assert broker.tick(dues) == [Tick.TAKEN] * 2
+        assert broker.depth("mail") == Depth(waiting=2, delayed=0, running=0)
+
     def test_every_store_in_a_database_says_that_it_is_transactional(self, broker):
         assert broker.capabilities.transactional
 
@@ -336,6 +373,31 @@ class ServerContract(DatabaseContract):
             assert await asyncio.wait_for(aside(broker.clear, "mail"), AT_ONCE) == 2
 
         assert await aside(backdoor.locks) == {key("report"): successor.id}
+
+    async def test_a_unique_task_that_an_open_transaction_enqueues_too_holds_up_its_own_entry_only(
+        self, broker, backdoor
+    ):
+        await schedule(broker, backdoor, "report", "cleanup", "other")
+        dues = [
+            due("report", NOON, unique=mutex()),
+            due("cleanup", NOON),
+            due("report", NOON + 60, unique=mutex()),
+            due("other", NOON, unique=mutex("other")),
+        ]
+
+        with self.open_transaction(broker.push, [a_task(unique=mutex())]) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            with pytest.raises(OperationalError):
+                await asyncio.wait_for(aside(broker.tick, dues), SOON)
+            standings = await aside(broker.standings)
+            assert {entry: standing.last for entry, standing in standings.items()} == {
+                "report": None,
+                "cleanup": NOON,
+                "other": NOON,
+            }
+            assert await aside(broker.depth, "mail") == Depth(waiting=2, delayed=0, running=0)
+
+        assert await aside(broker.tick, dues) == [Tick.REFUSED, Tick.TAKEN, Tick.REFUSED, Tick.TAKEN]
 
     def lock_tasks(self):
         list(TaskRow.objects.using(self.alias).select_for_update())

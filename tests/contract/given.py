@@ -6,11 +6,13 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from django_vtasks.brokers.base import Ack, Bury, Claim, Owner, Release, Retry, Settlement, TaskFailure
+from django_vtasks.brokers.base import Ack, Bury, Claim, Due, Owner, Release, Retry, Settlement, TaskFailure
 from django_vtasks.envelope import Envelope, Unique
 
 AN_HOUR = 3600.0
 A_LEASE = 60.0
+NOON = 1_700_000_000.0
+"""A slot long after a schedule that a test has backdated, and long before now."""
 
 ALICE = Owner("north", "mail#1")
 BOB = Owner("south", "mail#1")
@@ -42,6 +44,11 @@ def a_task(*args: Any, queue: str = "mail", **fields: Any) -> Envelope:
 def tasks(count: int, **fields: Any) -> list[Envelope]:
     """Return new tasks that differ in their id alone."""
     return [a_task(**fields) for _ in range(count)]
+
+
+def due(entry: str, slot: float, **fields: Any) -> Due:
+    """Return a slot of a schedule's entry with a new task."""
+    return Due(entry, slot, a_task(**fields))
 
 
 def in_an_hour() -> float:

@@ -7,7 +7,7 @@ import pytest
 
 from django_vtasks.brokers.base import Ack, Claim, Death, Owner, Reclaimed
 from django_vtasks.envelope import Envelope
-from tests.contract.backdoor import Store
+from tests.contract.backdoor import Backdoor, Store
 from tests.contract.given import ALICE, ENDINGS
 from tests.contract.threads import aside
 
@@ -70,6 +70,13 @@ async def idle_claim(broker: Store, owner: Owner = ALICE, *, suspects: bool = Fa
     await asyncio.wait({idle}, timeout=0.1)
     assert not idle.done()
     return idle
+
+
+async def schedule(broker: Store, backdoor: Backdoor, *entries: str) -> None:
+    """Register entries, which are due since long ago."""
+    await aside(broker.register, dict.fromkeys(entries, "every minute"))
+    for entry in entries:
+        await aside(backdoor.backdate, entry)
 
 
 async def picture(broker: Store) -> tuple[object, ...]:

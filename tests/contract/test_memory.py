@@ -51,6 +51,9 @@ class MemoryBackdoor:
     def end_term(self, role: str) -> None:
         self._broker._leaders._by_role[role].expires = 0.0
 
+    def backdate(self, entry: str) -> None:
+        self._broker._ledger._entries[entry].since = 1.0
+
     def drop_lease(self, node: str) -> None:
         del self._broker._nodes[node]
 

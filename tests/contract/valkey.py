@@ -14,8 +14,8 @@ from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import BrokerUnavailable
 from tests.contract.broker import BrokerContract
-from tests.contract.given import ALICE, tasks
-from tests.contract.steps import SOON, idle_claim, take
+from tests.contract.given import ALICE, NOON, due, in_an_hour, mutex, tasks
+from tests.contract.steps import SOON, idle_claim, schedule, take
 from tests.contract.threads import aside, at_once
 
 PREFIX = "{test}"
@@ -85,6 +85,10 @@ class ValkeyBackdoor:
         assert self._client.exists(self._keys.leader(role))
         self._client.hset(self._keys.leader(role), "expires", 1)
 
+    def backdate(self, entry: str) -> None:
+        _, _, timetable = self._client.hget(self._keys.schedule, entry).partition(b" ")
+        self._client.hset(self._keys.schedule, entry, b"1000000 " + timetable)
+
     def drop_lease(self, node: str) -> None:
         assert self._client.zrem(self._keys.nodes, node) == 1
 
@@ -146,7 +150,7 @@ class ValkeyContract(BrokerContract):
         if claiming is None:
             claiming = asyncio.create_task(broker.claim(ALICE, "mail", 9))
             await asyncio.wait({claiming}, timeout=0.1)
-        pushing = asyncio.create_task(broker.apush(tasks(2)))
+        pushing = asyncio.ensure_future(broker.apush(tasks(2)))
         await asyncio.wait({pushing}, timeout=0.1)
 
         claiming.cancel()
@@ -184,8 +188,26 @@ class ValkeyContract(BrokerContract):
         assert "WRONGTYPE" in str(fates[1])
         assert await aside(broker.queues) == ["first", "images", "mail"]
 
+    async def test_a_queue_that_is_spoilt_holds_up_its_own_slots_only(self, broker, backdoor):
+        await schedule(broker, backdoor, "report", "bad", "cleanup")
+        await aside(backdoor.spoil, "spoilt")
+        dues = [
+            due("report", NOON),
+            due("bad", NOON, queue="spoilt", unique=mutex()),
+            due("cleanup", NOON, run_after=in_an_hour()),
+        ]
+
+        for _ in range(2):
+            with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
+                await aside(broker.tick, dues)
+
+        standings = await aside(broker.standings)
+        assert {entry: each.last for entry, each in standings.items()} == {"report": NOON, "bad": None, "cleanup": NOON}
+        assert await aside(broker.depth, "mail") == Depth(waiting=1, delayed=1, running=0)
+        assert await aside(backdoor.locks) == {}
+
     async def test_a_push_whose_task_is_cancelled_does_not_hold_up_the_next(self, broker):
-        first = asyncio.create_task(broker.apush(tasks(1)))
+        first = asyncio.ensure_future(broker.apush(tasks(1)))
         while not (others := asyncio.all_tasks() - {first, asyncio.current_task()}):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
         for other in others:
@@ -196,8 +218,12 @@ class ValkeyContract(BrokerContract):
 
     def test_loops_that_have_ended_are_forgotten(self, broker, backdoor):
         store = backdoor.open()
+
+        async def push():
+            await store.apush(tasks(1))
+
         for _ in range(5):
-            asyncio.run(store.apush(tasks(1)))
+            asyncio.run(push())
         gc.collect()
 
         assert max(len(store._outboxes), len(store._link._loops)) <= 2

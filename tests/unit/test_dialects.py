@@ -34,6 +34,16 @@ def test_a_lock_that_was_waited_for_in_vain_is_not_waited_for_again_and_again():
     assert not PostgreSQL().is_transient(postgresqls("55P03"))
 
 
+def test_a_lock_that_was_waited_for_in_vain_is_told_from_other_errors():
+    assert MySQL().is_lock_timeout(OperationalError(1205, "Lock wait timeout exceeded"))
+    assert PostgreSQL().is_lock_timeout(postgresqls("55P03"))
+
+    assert not MySQL().is_lock_timeout(OperationalError(1213, "Deadlock found"))
+    assert not MySQL().is_lock_timeout(OperationalError())
+    assert not PostgreSQL().is_lock_timeout(postgresqls("57014"))
+    assert not PostgreSQL().is_lock_timeout(OperationalError())
+
+
 def test_an_error_that_says_nothing_is_not_transient():
     assert not MySQL().is_transient(OperationalError())
     assert not PostgreSQL().is_transient(OperationalError())

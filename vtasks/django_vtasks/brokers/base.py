@@ -1,6 +1,6 @@
 """The contract between publishing, the worker and every store of tasks."""
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -141,6 +141,25 @@ def verdict(crashes: int, max_rescues: int, *, alone: bool) -> Verdict:
     return Verdict(min(counted, max_rescues), buried=False)
 
 
+class Due(NamedTuple):
+    """A slot of a schedule's entry, in seconds since the epoch, whose time has come, and the task to enqueue for it."""
+
+    entry: str
+    slot: float
+    envelope: Envelope
+
+
+class Standing(NamedTuple):
+    """From when on an entry of the schedule is due, and the last slot of it that was recorded, if any was.
+
+    Both in seconds since the epoch, to the microsecond. ``since`` is by the store's clock: when the entry was first
+    registered, or with another timetable.
+    """
+
+    since: float
+    last: float | None
+
+
 class Tick(Enum):
     """What became of a slot of a schedule's entry."""
 
@@ -148,7 +167,7 @@ class Tick(Enum):
     REFUSED = "refused"
     """The slot is recorded, but an equal unique task is under way."""
     TAKEN = "taken"
-    """Somebody has recorded this slot, or a later one."""
+    """Nothing is recorded: this slot has been before, or a later one; or the entry is not registered, or not for it."""
 
 
 class Reclaimed(msgspec.Struct, frozen=True):
@@ -307,13 +326,23 @@ class Coordinator(Protocol):
         """Return the node that leads, if any does."""
         ...
 
-    def tick(self, entry: str, slot: float, envelope: Envelope) -> Tick:
-        """Record a slot of a schedule's entry and enqueue its task, in one step; see Tick.
+    def register(self, entries: Mapping[str, str]) -> dict[str, Standing]:
+        """Note a schedule: its entries, each with what tells its timetable from another; return how each stands.
 
-        ``slot`` is in seconds since the epoch. Whoever does this, leader or not: each slot is enqueued once.
+        An entry that is new, or has another timetable than before, is due from now on by the store's clock. One that is
+        not named is forgotten.
         """
         ...
 
-    def slots(self) -> dict[str, float]:
-        """Return the last recorded slot of each entry."""
+    def tick(self, dues: Sequence[Due]) -> list[Tick]:
+        """Record each slot and enqueue its task, in one step for each; see Tick.
+
+        Whoever does this, leader or not, and however often: each slot is enqueued once. Those of one entry ascend.
+        Raise before anything is recorded when a task cannot be encoded. What raises later may have recorded some, each
+        with its task; the same call again does the rest.
+        """
+        ...
+
+    def standings(self) -> dict[str, Standing]:
+        """Return how each registered entry stands."""
         ...

@@ -112,10 +112,15 @@ class LeaderRow(models.Model):
 
 
 class SlotRow(models.Model):
-    """The last slot of a schedule's entry that has been enqueued."""
+    """From when on an entry of the schedule is due, and its last slot that has been enqueued, if any.
+
+    An entry without a timetable is not registered: what stays of it is a slot that was ahead of the database's clock.
+    """
 
     entry = models.CharField(max_length=200, primary_key=True)
-    slot = models.BigIntegerField()
+    timetable = models.TextField(null=True)  # noqa: DJ001
+    since = models.BigIntegerField(default=0)
+    slot = models.BigIntegerField(null=True)
 
     class Meta:
         db_table = "vtasks_slot"

@@ -5,7 +5,7 @@ import functools
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connections
@@ -19,12 +19,14 @@ from django_vtasks.brokers.base import (
     Claim,
     Death,
     Depth,
+    Due,
     FailedTask,
     Owner,
     Reclaimed,
     Release,
     Retry,
     Settlement,
+    Standing,
     Tick,
 )
 from django_vtasks.brokers.database.census import Census
@@ -36,6 +38,7 @@ from django_vtasks.brokers.database.rescue import Rescue
 from django_vtasks.brokers.database.schedule import Schedule
 from django_vtasks.brokers.database.settling import Settling
 from django_vtasks.brokers.database.tables import Tables
+from django_vtasks.brokers.database.ticking import Ticking
 from django_vtasks.brokers.database.vendors import connection_limit, vendor_of
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import BrokerUnavailable, LeaseLost, PayloadError
@@ -77,6 +80,7 @@ class DatabaseBroker:
         self._leases = Leases(tables, Rescue(tables, self._failed))
         self._census = Census(tables)
         self._schedule = Schedule(tables)
+        self._ticking = Ticking(self._dialect, self._apart, self._insert)
 
     # Producers -----------------------------------------------------------------------------------------------
 
@@ -85,8 +89,7 @@ class DatabaseBroker:
         if not envelopes:
             return []
         rows = [NewRow.of(envelope, wire.encode(envelope)) for envelope in envelopes]
-        candidates = _first_of_each_key(rows)
-        accepted = self._here(self._insert, candidates)
+        accepted = self._here(self._insert, rows)
         return [row.task_id in accepted for row in rows]
 
     async def apush(self, envelopes: Sequence[Envelope]) -> list[bool]:
@@ -98,6 +101,8 @@ class DatabaseBroker:
         return self._census.held(keys)
 
     def _insert(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
+        """Insert rows, of each key the first, whose locks are free; return their task ids."""
+        rows = _first_of_each_key(rows)
         if len(rows) <= PUSH_CHUNK:
             accepted = self._dialect.push(connection, rows)
         else:
@@ -302,20 +307,17 @@ class DatabaseBroker:
         """Return the node that leads."""
         return self._apart(lambda _: self._schedule.leader(role))
 
-    def tick(self, entry: str, slot: float, envelope: Envelope) -> Tick:
-        """Record a slot and enqueue its task, in one transaction."""
-        row = NewRow.of(envelope, wire.encode(envelope))
-        return self._apart(self._tick, entry, slot, row)
+    def register(self, entries: Mapping[str, str]) -> dict[str, Standing]:
+        """Note a schedule's entries; return how each stands."""
+        return self._apart(lambda _: self._schedule.register(entries))
 
-    def _tick(self, connection: BaseDatabaseWrapper, entry: str, slot: float, row: NewRow) -> Tick:
-        with write_transaction(connection):
-            if not self._schedule.take(entry, slot):
-                return Tick.TAKEN
-            return Tick.ENQUEUED if self._insert(connection, [row]) else Tick.REFUSED
+    def tick(self, dues: Sequence[Due]) -> list[Tick]:
+        """Record slots and enqueue their tasks."""
+        return self._ticking.tick(dues)
 
-    def slots(self) -> dict[str, float]:
-        """Return the last recorded slot of each entry."""
-        return self._apart(lambda _: self._schedule.slots())
+    def standings(self) -> dict[str, Standing]:
+        """Return how each registered entry stands."""
+        return self._look_gateway.run(self._attempt, lambda _: self._schedule.standings())
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""

@@ -1,7 +1,7 @@
 """What every SQL store says in its own words: the statements of the hot path."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from django.db import transaction
@@ -103,8 +103,20 @@ class Dialect(Protocol):
         """Delete the rows of (id, fence) receipts that are still the owner's, with their mutexes; return their ids."""
         ...
 
+    def durable_transaction(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Open a write transaction that outlives a crash as the project's own do, whatever prepare() has relaxed."""
+        ...
+
+    def record(self, connection: BaseDatabaseWrapper, slots: Mapping[str, int]) -> None:
+        """Write the last slot of entries whose rows the caller has locked."""
+        ...
+
     def is_transient(self, error: Exception) -> bool:
         """Tell whether the same transaction may succeed when tried again at once."""
+        ...
+
+    def is_lock_timeout(self, error: Exception) -> bool:
+        """Tell whether one row was waited for in vain, so that the same without this row may succeed."""
         ...
 
 

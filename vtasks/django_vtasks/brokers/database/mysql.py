@@ -1,6 +1,7 @@
 """MariaDB and MySQL: SELECT … FOR UPDATE SKIP LOCKED in short transactions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -20,7 +21,7 @@ from django_vtasks.brokers.database.dialect import (
 from django_vtasks.db.clock import NOW
 
 _NOW = NOW["mysql"]
-_DEADLOCK, _CHANGED_SINCE_READ = 1213, 1020
+_DEADLOCK, _CHANGED_SINCE_READ, _LOCK_TIMEOUT = 1213, 1020, 1205
 
 _INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(6)})"
 
@@ -50,6 +51,10 @@ FOR UPDATE SKIP LOCKED
 _PICK = """
 SELECT id, fence + 1, attempt + 1, crashes, task_id, task_rank, payload
 FROM vtasks_task WHERE state = 0 AND queue = %s ORDER BY task_rank, id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+
+_RECORD = """
+INSERT INTO vtasks_slot (entry, slot, since) VALUES (%s, %s, %s) ON DUPLICATE KEY UPDATE slot = VALUES(slot)
 """
 
 _NEWS_OF_SUSPECTS = "SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 3 AND queue = %s)"
@@ -113,9 +118,22 @@ class MySQL:
         """Delete what is still ours under row locks."""
         return delete_acknowledged(connection, owner, receipts, lock="FOR UPDATE", unlock=unlock)
 
+    def durable_transaction(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Open a transaction like any other: nothing is relaxed."""
+        return write_transaction(connection)
+
+    def record(self, connection: BaseDatabaseWrapper, slots: Mapping[str, int]) -> None:
+        """Insert what is there already, which the driver sends in bulk."""
+        with connection.cursor() as cursor:
+            cursor.executemany(_RECORD, [(entry, slot, 0) for entry, slot in slots.items()])
+
     def is_transient(self, error: Exception) -> bool:
         """Tell deadlocks and the like from the rest; a lock time-out has taken its time already, by default 50 s."""
         return bool(error.args) and error.args[0] in {_DEADLOCK, _CHANGED_SINCE_READ}
+
+    def is_lock_timeout(self, error: Exception) -> bool:
+        """Tell a lock that was waited for in vain."""
+        return bool(error.args) and error.args[0] == _LOCK_TIMEOUT
 
 
 def _free(cursor: Any, wanted: Sequence[Lock]) -> list[Lock]:

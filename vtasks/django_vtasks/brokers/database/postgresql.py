@@ -1,7 +1,8 @@
 """PostgreSQL: one statement per step, arrays for bulk, NOTIFY for the wake-up."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_vtasks.brokers.base import Owner
-from django_vtasks.brokers.database.dialect import LOCK_WAIT, ClaimedRow, NewRow, Receipt
+from django_vtasks.brokers.database.dialect import LOCK_WAIT, ClaimedRow, NewRow, Receipt, write_transaction
 from django_vtasks.db.clock import NOW
 
 CHANNEL = "vtasks"
@@ -110,6 +111,11 @@ WITH gone AS (
 SELECT id, fence FROM gone
 """
 
+_RECORD = """
+UPDATE vtasks_slot AS held SET slot = new.slot FROM unnest(%s::text[], %s::bigint[]) AS new(entry, slot)
+WHERE held.entry = new.entry
+"""
+
 # Claims and settlements do not wait for the disk: what a crash of the server undoes is run again, never lost
 # (docs/adr/0003). A queue's statistics are stale by nature; with them a planner may sort a million rows to claim ten.
 _SETTINGS = """
@@ -198,9 +204,24 @@ class PostgreSQL:
         cursor = self._execute(connection, statement, [list(ids), list(fences), str(owner)])
         return {(row_id, fence) for row_id, fence in cursor.fetchall()}
 
+    @contextmanager
+    def durable_transaction(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        """Wait for the disk as the project's own sessions do."""
+        with write_transaction(connection):
+            self._execute(connection, "SET LOCAL synchronous_commit TO DEFAULT", [])
+            yield
+
+    def record(self, connection: BaseDatabaseWrapper, slots: Mapping[str, int]) -> None:
+        """Update in one statement."""
+        self._execute(connection, _RECORD, [list(slots), list(slots.values())])
+
     def is_transient(self, error: Exception) -> bool:
         """Tell serialization failures and deadlocks from the rest; a lock time-out has taken its time already."""
         return getattr(error.__cause__, "sqlstate", None) in {"40001", "40P01"}
+
+    def is_lock_timeout(self, error: Exception) -> bool:
+        """Tell a lock that was waited for in vain."""
+        return getattr(error.__cause__, "sqlstate", None) == "55P03"
 
     @staticmethod
     def _copy(connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> None:

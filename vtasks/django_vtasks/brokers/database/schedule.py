@@ -1,7 +1,11 @@
-"""Who leads by the database's clock, and which slots of a schedule are done."""
+"""Who leads by the database's clock, and how each entry of the schedule stands."""
 
+from collections.abc import Mapping
+
+from django.db import connections
 from django.db.models import F, Q
 
+from django_vtasks.brokers.base import Standing
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import MICROSECONDS, Now, microseconds
 from django_vtasks.db.models import LeaderRow, SlotRow
@@ -40,15 +44,32 @@ class Schedule:
         rows = LeaderRow.objects.using(self._tables.using).filter(role=role, expires__gt=Now())
         return rows.values_list("node", flat=True).first()
 
-    def take(self, entry: str, slot: float) -> bool:
-        """Record a slot inside the caller's transaction; False when it, or a later one, has been recorded."""
+    def register(self, entries: Mapping[str, str]) -> dict[str, Standing]:
+        """Note the entries, each with its timetable, and forget all others."""
         rows = SlotRow.objects.using(self._tables.using)
-        at = round(slot * MICROSECONDS)
-        # The row first, whoever makes it: its lock decides who is the first to record the slot.
-        rows.bulk_create([SlotRow(entry=entry, slot=at - 1)], ignore_conflicts=True)
-        return bool(rows.filter(entry=entry, slot__lt=at).update(slot=at))
+        with self._tables.transaction():
+            known = dict(rows.select_for_update().order_by("entry").values_list("entry", "timetable"))
+            changed = sorted(entry for entry, timetable in entries.items() if known.get(entry) != timetable)
+            rows.bulk_create(
+                [SlotRow(entry=entry, timetable=entries[entry], since=Now()) for entry in changed],
+                update_conflicts=True,
+                update_fields=["timetable", "since"],
+                unique_fields=["entry"] if self._names_conflicts else None,
+            )
+            forgotten = rows.filter(entry__in=known.keys() - entries.keys())
+            forgotten.filter(Q(slot=None) | Q(slot__lte=Now())).delete()
+            forgotten.update(timetable=None)  # what is ahead of the clock has been, should its entry come back
+            standings = self.standings()
+            return {entry: standings[entry] for entry in entries}
 
-    def slots(self) -> dict[str, float]:
-        """Return the last recorded slot of each entry."""
-        rows = SlotRow.objects.using(self._tables.using).values_list("entry", "slot")
-        return {entry: slot / MICROSECONDS for entry, slot in rows}
+    def standings(self) -> dict[str, Standing]:
+        """Return how each registered entry stands."""
+        rows = SlotRow.objects.using(self._tables.using).exclude(timetable=None)
+        return {
+            entry: Standing(since / MICROSECONDS, None if slot is None else slot / MICROSECONDS)
+            for entry, since, slot in rows.values_list("entry", "since", "slot")
+        }
+
+    @property
+    def _names_conflicts(self) -> bool:
+        return bool(connections[self._tables.using].features.supports_update_conflicts_with_target)

@@ -1,6 +1,7 @@
 """SQLite: short immediate transactions under the one write lock."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -43,6 +44,8 @@ WHERE id IN (SELECT id FROM vtasks_task WHERE state = 0 AND queue = %s ORDER BY 
 RETURNING id, fence, attempt, crashes, task_id, task_rank, payload
 """
 
+_RECORD = "UPDATE vtasks_slot SET slot = %s WHERE entry = %s"
+
 _NEWS_OF_SUSPECTS = "SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 3 AND queue = %s)"
 _CLAIM_SUSPECTS = _CLAIM.replace("state = 0", "state = 3")
 
@@ -53,11 +56,16 @@ class SQLite:
     first_pauses: Sequence[float] = ()
     longest_pause = 15.0
 
+    def __init__(self) -> None:
+        self._relaxed_from: int | None = None
+
     def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
         """Relax the disk sync where the write-ahead log keeps the file whole without it."""
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA journal_mode")
             if cursor.fetchone()[0] == "wal":
+                cursor.execute("PRAGMA synchronous")
+                self._relaxed_from = cursor.fetchone()[0]
                 cursor.execute("PRAGMA synchronous = NORMAL")
 
     def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
@@ -106,8 +114,32 @@ class SQLite:
         """Delete what is still ours under the write lock."""
         return delete_acknowledged(connection, owner, receipts, lock="", unlock=unlock)
 
+    @contextmanager
+    def durable_transaction(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        """Wait for the disk as the project's own connections do."""
+        if self._relaxed_from is None:
+            with write_transaction(connection):
+                yield
+            return
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA synchronous = {self._relaxed_from}")
+            try:
+                with write_transaction(connection):
+                    yield
+            finally:
+                cursor.execute("PRAGMA synchronous = NORMAL")
+
+    def record(self, connection: BaseDatabaseWrapper, slots: Mapping[str, int]) -> None:
+        """Update row after row."""
+        with connection.cursor() as cursor:
+            cursor.executemany(_RECORD, [(slot, entry) for entry, slot in slots.items()])
+
     def is_transient(self, error: Exception) -> bool:
         """Return False: a lock that outlasts the busy time-out will not be free a moment later."""
+        return False
+
+    def is_lock_timeout(self, error: Exception) -> bool:
+        """Return False: the one lock is for the whole file."""
         return False
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -15,12 +15,14 @@ from django_vtasks.brokers.base import (
     Claim,
     Death,
     Depth,
+    Due,
     FailedTask,
     Owner,
     Reclaimed,
     Release,
     Retry,
     Settlement,
+    Standing,
     TaskFailure,
     Tick,
 )
@@ -28,7 +30,7 @@ from django_vtasks.brokers.memory.claims import RunningTasks
 from django_vtasks.brokers.memory.failed import FailedList
 from django_vtasks.brokers.memory.locks import UniqueLocks
 from django_vtasks.brokers.memory.queue import Bell, MemoryQueue
-from django_vtasks.brokers.memory.schedule import Leaders, Slots
+from django_vtasks.brokers.memory.schedule import Leaders, Ledger
 from django_vtasks.brokers.memory.stored import StoredTask
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import LeaseLost
@@ -52,7 +54,7 @@ class MemoryBroker:
         self._failed = FailedList(failed_cap)
         self._nodes: dict[str, float] = {}
         self._leaders = Leaders()
-        self._slots = Slots()
+        self._ledger = Ledger()
 
     def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Add tasks in order; False at the position of one whose lock another task holds."""
@@ -218,18 +220,26 @@ class MemoryBroker:
         with self._mutex:
             return self._leaders.leader(role, self._clock())
 
-    def tick(self, entry: str, slot: float, envelope: Envelope) -> Tick:
-        """Record a slot and enqueue its task."""
-        payload = wire.encode(envelope)
+    def register(self, entries: Mapping[str, str]) -> dict[str, Standing]:
+        """Note a schedule's entries; return how each stands."""
         with self._mutex:
-            if not self._slots.take(entry, slot):
-                return Tick.TAKEN
-            return Tick.ENQUEUED if self._push_one(envelope, payload) else Tick.REFUSED
+            return self._ledger.register(entries, self._clock())
 
-    def slots(self) -> dict[str, float]:
-        """Return the last recorded slot of each entry."""
+    def tick(self, dues: Sequence[Due]) -> list[Tick]:
+        """Record slots and enqueue their tasks."""
+        payloads = [wire.encode(due.envelope) for due in dues]
         with self._mutex:
-            return dict(self._slots.last)
+            return [self._tick_one(*pair) for pair in zip(dues, payloads, strict=True)]
+
+    def standings(self) -> dict[str, Standing]:
+        """Return how each registered entry stands."""
+        with self._mutex:
+            return self._ledger.standings()
+
+    def _tick_one(self, due: Due, payload: bytes) -> Tick:
+        if not self._ledger.take(due.entry, due.slot):
+            return Tick.TAKEN
+        return Tick.ENQUEUED if self._push_one(due.envelope, payload) else Tick.REFUSED
 
     def _push_one(self, envelope: Envelope, payload: bytes) -> bool:
         if envelope.unique and not self._locks.take(envelope.unique, envelope.id, self._clock()):

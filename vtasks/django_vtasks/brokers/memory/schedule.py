@@ -1,6 +1,11 @@
 """Who leads, and which slots of a schedule are done."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from django_vtasks.brokers.base import Standing
+
+MICROSECONDS = 1_000_000
 
 
 @dataclass(slots=True)
@@ -39,15 +44,50 @@ class Leaders:
         return held.node if held is not None and held.expires > now else None
 
 
-class Slots:
-    """The last slot of each entry."""
+@dataclass(slots=True)
+class _Entry:
+    timetable: str | None
+    since: float = 0.0
+    last: float | None = None
+
+    def standing(self) -> Standing:
+        return Standing(self.since, self.last)
+
+
+class Ledger:
+    """What is registered, and the last slot of each entry; times are in seconds on the broker's clock."""
 
     def __init__(self) -> None:
-        self.last: dict[str, float] = {}
+        self._entries: dict[str, _Entry] = {}
 
-    def take(self, entry: str, slot: float) -> bool:
-        """Record a slot; False when it, or a later one, has been recorded."""
-        if slot <= self.last.get(entry, float("-inf")):
+    def register(self, entries: Mapping[str, str], now: float) -> dict[str, Standing]:
+        """Note the entries, each with its timetable, and forget all others."""
+        for name, timetable in entries.items():
+            entry = self._entries.setdefault(name, _Entry(None))
+            if entry.timetable != timetable:
+                entry.timetable, entry.since = timetable, _to_the_microsecond(now)
+        for name in self._entries.keys() - entries.keys():
+            entry = self._entries[name]
+            if entry.last is not None and entry.last > now:
+                entry.timetable = None  # should it come back, this slot has been
+            else:
+                del self._entries[name]
+        return {name: self._entries[name].standing() for name in entries}
+
+    def take(self, name: str, slot: float) -> bool:
+        """Record a slot; False when it is over, or the entry is not registered."""
+        entry, slot = self._entries.get(name), _to_the_microsecond(slot)
+        if entry is None or entry.timetable is None:
             return False
-        self.last[entry] = slot
+        if slot <= entry.since or (entry.last is not None and slot <= entry.last):
+            return False
+        entry.last = slot
         return True
+
+    def standings(self) -> dict[str, Standing]:
+        """Return how each registered entry stands."""
+        return {name: entry.standing() for name, entry in self._entries.items() if entry.timetable is not None}
+
+
+def _to_the_microsecond(seconds: float) -> float:
+    return round(seconds * MICROSECONDS) / MICROSECONDS

@@ -1,10 +1,20 @@
 """Who leads by the server's clock, and which slots of a schedule are done."""
 
-from django_vtasks.brokers.base import Tick
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import batched, chain
+from typing import Any
+
+from django_vtasks.brokers.base import Due, Standing, Tick
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
-from django_vtasks.brokers.valkey.pushing import New, push_of_any_kind
-from django_vtasks.envelope import Envelope
+from django_vtasks.brokers.valkey.pushing import BYTES_AT_ONCE, New, push_of_any_kind
+from django_vtasks.brokers.valkey.scripts import Argument
+from django_vtasks.errors import BrokerUnavailable
+
+AT_ONCE = 500
+"""Dues of one call, during which the server does nothing else."""
+TICKS = {1: Tick.ENQUEUED, 0: Tick.REFUSED, b"taken": Tick.TAKEN}
+"""What the script says of a due; anything else is an error that concerns its queue alone."""
 
 
 class Schedule:
@@ -28,17 +38,51 @@ class Schedule:
         node = self._link.call("leader", [self._keys.leader(role)])
         return None if node is None else str(node.decode())
 
-    def tick(self, entry: str, slot: float, envelope: Envelope, *, replicas: int) -> Tick:
-        """Record a slot and enqueue its task."""
-        push = push_of_any_kind(self._keys, [New.of(envelope)])
-        names = [self._keys.slots, *push.keys]
-        arguments = [entry, round(slot * MICROSECONDS), *push.arguments]
-        answer = self._link.call("tick", names, arguments, replicas=replicas)
-        if answer == b"taken":
-            return Tick.TAKEN
-        return Tick.ENQUEUED if answer else Tick.REFUSED
+    def register(self, entries: Mapping[str, str]) -> dict[str, Standing]:
+        """Note the entries, each with its timetable, and forget all others."""
+        names = [self._keys.schedule, self._keys.slots]
+        answer: list[bytes] = self._link.call("register", names, list(chain(*entries.items())))
+        return {entry.decode(): _standing(since, last or None) for entry, since, last in batched(answer, 3)}
 
-    def slots(self) -> dict[str, float]:
-        """Return the last recorded slot of each entry."""
-        slots: dict[bytes, bytes] = self._link.command("HGETALL", self._keys.slots)
-        return {entry.decode(): int(slot) / MICROSECONDS for entry, slot in slots.items()}
+    def tick(self, dues: Sequence[Due], *, replicas: int) -> list[Tick]:
+        """Record slots and enqueue their tasks, some hundred in each call."""
+        pairs = [(due, New.of(due.envelope)) for due in dues]
+        verdicts = [verdict for some in _chunks(pairs) for verdict in self._tick_some(some, replicas)]
+        for verdict in verdicts:
+            if verdict not in TICKS:
+                raise BrokerUnavailable(f"Valkey at {self._link.address} refuses: {verdict.decode()}")
+        return [TICKS[verdict] for verdict in verdicts]
+
+    def _tick_some(self, pairs: Sequence[tuple[Due, New]], replicas: int) -> list[Any]:
+        """Return what the script says of each."""
+        push = push_of_any_kind(self._keys, [new for _, new in pairs])
+        slots: list[Argument] = []
+        for due, _ in pairs:
+            slots += due.entry, round(due.slot * MICROSECONDS)
+        verdicts: list[Any] = self._link.call(
+            "tick",
+            [self._keys.schedule, self._keys.slots, *push.keys],
+            [len(pairs), *slots, *push.arguments],
+            replicas=replicas,
+        )
+        return verdicts
+
+    def standings(self) -> dict[str, Standing]:
+        """Return how each registered entry stands."""
+        schedule: dict[bytes, bytes] = dict(batched(self._link.command("HGETALL", self._keys.schedule), 2))
+        slots: dict[bytes, bytes] = dict(batched(self._link.command("HGETALL", self._keys.slots), 2))
+        return {
+            entry.decode(): _standing(stored.partition(b" ")[0], slots.get(entry)) for entry, stored in schedule.items()
+        }
+
+
+def _standing(since: bytes, last: bytes | None) -> Standing:
+    return Standing(int(since) / MICROSECONDS, None if last is None else int(last) / MICROSECONDS)
+
+
+def _chunks(pairs: Sequence[tuple[Due, New]]) -> Iterator[Sequence[tuple[Due, New]]]:
+    for some in batched(pairs, AT_ONCE):
+        if sum([len(new.entry) for _, new in some]) <= BYTES_AT_ONCE:
+            yield some
+        else:
+            yield from ((pair,) for pair in some)

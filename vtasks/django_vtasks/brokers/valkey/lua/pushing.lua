@@ -1,13 +1,15 @@
 -- Put before the scripts that add tasks of any kind; keys and arguments are those of push_any.lua, from these positions on.
-local function push_any(key0, argument0)
+-- A task of which ``settled`` says something by its number is not added, and that is the answer to it.
+local function push_any(key0, argument0, settled)
   local queues = tonumber(ARGV[argument0 + 1])
   local answers = {}
   local touched = {}
   local time = now()
   for i = argument0 + queues + 2, #ARGV, 7 do
     local queue, entry, lane, when, lock, id, ttl = tonumber(ARGV[i]), unpack(ARGV, i + 1, i + 6)
-    local accepted = true
-    if lock ~= '0' then
+    local answer = settled and settled[#answers + 1]
+    local accepted = not answer
+    if accepted and lock ~= '0' then
       local key = KEYS[key0 + 1 + 3 * queues + tonumber(lock)]
       if ttl ~= '0' then
         accepted = redis.call('SET', key, id, 'NX', 'PX', ttl)
@@ -27,7 +29,7 @@ local function push_any(key0, argument0)
       end
       redis.call('SADD', KEYS[key0 + 1], ARGV[argument0 + 1 + queue])
     end
-    table.insert(answers, accepted and 1 or 0)
+    table.insert(answers, answer or (accepted and 1 or 0))
   end
   for queue in pairs(touched) do
     ring(KEYS[key0 + 3 * queue + 1])
