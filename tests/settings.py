@@ -20,6 +20,7 @@ INSTALLED_APPS = [
     "django_vtasks",
     "django_vtasks.db",
     "tests.workapp",
+    "tests.batchapp",
 ]
 
 # What a test tells the workers that it starts: where the tasks are, and how patient its database connections are.

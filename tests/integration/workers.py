@@ -114,7 +114,7 @@ class WorkerProcess:
         return [line for line in self.log.splitlines() if all(text in line for text in texts)]
 
 
-_ACTOR = re.compile(r"vtasks: (.+#\d+|.+ \(suspects\))\s*$")
+_ACTOR = re.compile(r"vtasks: (.+#\d+|.+ \((?:suspects|batch)\)|scheduler)\s*$")
 
 
 def _session(pid: int) -> int | None:

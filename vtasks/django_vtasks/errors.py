@@ -1,9 +1,12 @@
 """What can go wrong, one class per decision that a caller can take."""
 
+from collections.abc import Mapping
+
 from django.core.exceptions import ImproperlyConfigured
 from django.tasks.exceptions import InvalidTask
 
 __all__ = [
+    "BatchFailed",
     "BrokerUnavailable",
     "ConfigError",
     "InvalidTask",
@@ -56,3 +59,17 @@ class TaskUnavailable(VTasksError):
 
 class WorkerLost(VTasksError):
     """The actor that ran the task died."""
+
+
+class BatchFailed(VTasksError):
+    """Raised by a batch function: the members with these ids failed, each for its own reason, and the others are done.
+
+    Raise TypeError for anything but a mapping of ids to exceptions.
+    """
+
+    def __init__(self, errors: Mapping[str, BaseException]) -> None:
+        is_mapping = isinstance(errors, Mapping)  # users' code is not all checked for types
+        if not is_mapping or not all(isinstance(error, BaseException) for error in errors.values()):
+            raise TypeError("BatchFailed takes a mapping of members' ids to exceptions.")
+        super().__init__(f"{len(errors)} members of a batch failed.")
+        self.errors = dict(errors)

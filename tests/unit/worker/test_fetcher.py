@@ -7,7 +7,7 @@ import pytest
 
 from django_vtasks.brokers.base import Claim, Depth, Release
 from django_vtasks.worker import fetcher as fetcher_module
-from django_vtasks.worker import outage
+from django_vtasks.worker import outage, reconcile
 from django_vtasks.worker.fetcher import Fetcher
 from django_vtasks.worker.slots import Slots
 from tests.contract.given import a_task, tasks
@@ -194,7 +194,7 @@ class TestTrouble:
         assert broker.kept[0] == set()
 
     async def test_it_looks_again_from_time_to_time(self, broker, actor, monkeypatch):
-        monkeypatch.setattr(fetcher_module, "RECONCILE_EVERY", 0.01)
+        monkeypatch.setattr(reconcile, "EVERY", 0.01)
         actor(wait=0.0)
 
         await soon(lambda: len(broker.kept) >= 3)

@@ -12,7 +12,7 @@ from django.tasks.backends.immediate import ImmediateBackend as DjangoImmediateB
 from django.tasks.base import TaskError
 from django.utils import timezone
 
-from django_vtasks import conf, observers, results, wire
+from django_vtasks import batches, conf, observers, results, wire
 from django_vtasks.backends.base import Calls, VTasksBackend
 from django_vtasks.envelope import Envelope
 from django_vtasks.publishing import Call, envelope_of, parse_calls
@@ -91,18 +91,19 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
             _set(result, "status", TaskResultStatus.RUNNING)
             observers.began(type(self), result)
         function = group[0].task.func
-        members = [_member(result) for result in group]
+        members, ids = [_member(result) for result in group], [result.id for result in group]
         try:
-            async_to_sync(function)(members) if iscoroutinefunction(function) else function(members)
+            value = async_to_sync(function)(members) if iscoroutinefunction(function) else function(members)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - the border to user code
-            self._end_group(group, error)
+            self._end_group(group, batches.fates_of_error(error, ids))
         else:
-            self._end_group(group, None)
+            self._end_group(group, batches.fates_of_return(value, ids))
 
-    def _end_group(self, group: list[AnyResult], error: BaseException | None) -> None:
+    def _end_group(self, group: list[AnyResult], fates: batches.Fates) -> None:
         for result in group:
+            error = fates.get(result.id)
             _set(result, "finished_at", timezone.now())
             _set(result, "status", TaskResultStatus.SUCCESSFUL if error is None else TaskResultStatus.FAILED)
             if error is not None:
@@ -113,16 +114,15 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
 
 
 def _member(result: AnyResult) -> dict[str, Any]:
-    """Return what a batch function gets for each task."""
-    return {
-        "id": result.id,
-        "queue": result.task.queue_name,
-        "func": result.task.module_path,
-        "args": result.args,
-        "kwargs": result.kwargs,
-        "enqueued_at": result.enqueued_at,
-        "attempt": result.attempts,
-    }
+    return batches.member(
+        task_id=result.id,
+        queue=result.task.queue_name,
+        path=result.task.module_path,
+        args=result.args,
+        kwargs=result.kwargs,
+        enqueued_at=result.enqueued_at,
+        attempt=result.attempts,
+    )
 
 
 # Of the process, not of the backend object: Django makes one of those per thread or asyncio task.

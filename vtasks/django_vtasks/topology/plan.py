@@ -18,11 +18,20 @@ from django_vtasks.topology import capacity
 
 @dataclass(frozen=True, slots=True)
 class QueuePlan:
-    """How one queue is served: ``processes`` actors, each running up to ``concurrency`` tasks at a time."""
+    """How one queue is served: ``processes`` actors, each running up to ``concurrency`` tasks at a time.
+
+    Those of a queue with a ``batch`` are batching actors: it is up to so many functions that they run at a time.
+    """
 
     name: str
     processes: int
     concurrency: int
+    batch: conf.Batch | None = None
+
+    @property
+    def most_running(self) -> int:
+        """Return how many tasks one actor runs at a time, at most."""
+        return self.concurrency if self.batch is None else self.batch.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +100,12 @@ def _queue_plan(
 ) -> QueuePlan:
     """Return how a queue is served: as asked, else as its own setting says, else as all are."""
     own = config.queues.get(name, conf.Queue(name))
-    wanted = processes or own.processes or config.processes
+    wanted = own.processes or 1 if own.batch is not None else processes or own.processes or config.processes
     return QueuePlan(
         name,
         capacity.auto_processes(queues) if wanted == "auto" else int(wanted),
         concurrency or own.concurrency or config.concurrency,
+        own.batch,
     )
 
 
@@ -114,13 +124,18 @@ def _processes(asked: int | str | None) -> int | str | None:
 
 def _queues(valid: Collection[str], config: conf.Config, asked: Collection[str]) -> Sequence[str]:
     """Return the queues to work on: those asked for, else all; ``valid`` is empty when any name is."""
-    known = sorted({*valid, *config.queues} - config.batch_queues.keys())
+    known = sorted({*valid, *config.queues})
     for queue in asked:
-        if queue in config.batch_queues:
-            raise ConfigError(f"Queue {queue!r} is a batch queue; this version runs batches in tests only.")
         if valid and queue not in known:
             raise ConfigError(f"Queue {queue!r} is not in VTASKS_QUEUES.{conf.nearest(queue, known)}")
     return list(dict.fromkeys(asked)) or known
+
+
+def slot_of(queue: QueuePlan, number: int) -> str:
+    """Return the name of an actor of a queue."""
+    if queue.batch is None:
+        return f"{queue.name}#{number}"
+    return f"{queue.name} (batch)" if queue.processes == 1 else f"{queue.name} (batch)#{number}"
 
 
 def suspects_of(queue: str) -> str:
@@ -132,7 +147,6 @@ def without_effect() -> list[str]:
     """Return the settings that are given but not built yet, so that nobody waits for them in vain."""
     config = conf.current()
     later = {
-        "VTASKS_BATCH_QUEUES": config.batch_queues,
         "VTASKS_SCHEDULE": config.schedule,
         "VTASKS_METRICS_PORT": config.metrics_port,
     }

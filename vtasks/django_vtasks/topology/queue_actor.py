@@ -9,6 +9,7 @@ from typing import Any
 
 from django_vtasks import observers
 from django_vtasks.brokers.base import Owner
+from django_vtasks.conf import Batch
 from django_vtasks.errors import ConfigError
 from django_vtasks.observers import Observer
 from django_vtasks.topology.logs import log_to_stderr
@@ -37,6 +38,8 @@ class Duty:
     slot: str
     queue: str
     concurrency: int
+    batch: Batch | None
+    most_running: int
     hook: str | None
     burst: bool
     suspects: bool = False
@@ -88,6 +91,7 @@ class QueueActor(Actor[object]):
                 wait=0.0 if duty.burst else WAIT,
                 suspects=duty.suspects,
                 recorder=context.recorder,
+                batch=duty.batch,
             )
         )
         self._worker.start(context.fail)
@@ -127,7 +131,7 @@ class QueueActor(Actor[object]):
             "queue": self._duty.queue,
             "work": progress.ended,
             "running": progress.running,
-            "room": self._duty.concurrency - progress.running,
+            "room": self._duty.most_running - progress.running,
             "oldest": round(progress.oldest, 1),
         }
 

@@ -13,7 +13,7 @@ from django_vtasks.topology.burst import BurstWatch
 from django_vtasks.topology.health import Health
 from django_vtasks.topology.notify import Notifier
 from django_vtasks.topology.outside import Outside
-from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker, suspects_of
+from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker, slot_of, suspects_of
 from django_vtasks.topology.queue_actor import BrokenModules, Duty, Idle, QueueActor
 from django_vtasks.topology.recovery import Recovery
 from django_vtasks.topology.setup import set_up
@@ -27,8 +27,8 @@ from vtasks_supervisor.spec import Notes
 
 logger = logging.getLogger(__name__)
 
-STAGE = 1
-"""Of queue actors; batching actors start before them and stop after them, the scheduler the other way round."""
+BATCHERS, QUEUES = 0, 1
+"""Stages: batching actors start before the others, whose tasks may enqueue to them, and stop after them."""
 SUSPECTS_BACKOFF = Backoff(first=0.05, longest=1.0)
 """An actor of suspects is there to die; the innocent among them shall not wait for long."""
 LOOK_EVERY = 1 / 3
@@ -50,7 +50,11 @@ class Tree:
         self._burst = BurstWatch()
         self._launcher = launcher
         self._supervisor = Supervisor(
-            (self._spec(queue, number) for queue in plan.queues for number in range(1, queue.processes + 1)),
+            [
+                self._child(queue, slot_of(queue, number), suspects=False)
+                for queue in sorted(plan.queues, key=_stage)
+                for number in range(1, queue.processes + 1)
+            ],
             hook=self._on_event,
             launcher=launcher,
             reaps=place is Place.PROCESS,
@@ -105,9 +109,6 @@ class Tree:
 
     # Children ------------------------------------------------------------------------------------------------
 
-    def _spec(self, queue: QueuePlan, number: int) -> ChildSpec:
-        return self._child(queue, f"{queue.name}#{number}", suspects=False)
-
     def _child(self, queue: QueuePlan, slot: str, *, suspects: bool) -> ChildSpec:
         process = self._place is Place.PROCESS
         duty = Duty(
@@ -116,6 +117,8 @@ class Tree:
             slot=slot,
             queue=queue.name,
             concurrency=queue.concurrency,
+            batch=queue.batch,
+            most_running=queue.most_running,
             hook=self._plan.hook,
             burst=self._plan.burst,
             suspects=suspects,
@@ -128,11 +131,11 @@ class Tree:
             place=self._place,
             setup=set_up if process else None,
             title=f"vtasks: {slot}",
-            stage=STAGE,
+            stage=_stage(queue),
             restart=Restart.TRANSIENT if suspects else Restart.PERMANENT,
             backoff=SUSPECTS_BACKOFF if suspects else None,
             stop_timeout=self._plan.shutdown_timeout,
-            notes=Notes(queue.concurrency, ID_WIDTH) if process else None,
+            notes=Notes(queue.most_running, ID_WIDTH) if process else None,
         )
 
     def _start_suspects(self, queues: Collection[str]) -> None:
@@ -243,3 +246,7 @@ class Tree:
 def no_handlers(supervisor: Supervisor) -> Iterator[None]:
     """Leave signals to somebody else."""
     yield
+
+
+def _stage(queue: QueuePlan) -> int:
+    return QUEUES if queue.batch is None else BATCHERS

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, contextmanager
 from functools import lru_cache
 from inspect import iscoroutinefunction
@@ -23,6 +23,7 @@ from django_vtasks.worker.registry import Registry
 
 logger = logging.getLogger(__name__)
 
+type End = tuple[Claim, Outcome, float | None]
 type Ended = Callable[[Claim, Outcome, float | None], None]
 type ContextHook = Callable[[TaskContext[..., Any]], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 
@@ -54,26 +55,17 @@ class Executor:
         self._ended = ended
         self._hook = hook
         self._is_ending = is_ending
-        self._threads = ThreadLanes[tuple[Claim, Outcome, float]](concurrency, lambda end: ended(*end))
+        self._threads = ThreadLanes[Sequence[End]](concurrency, self._deliver)
         self._orm = OrmLanes()
         self._running: set[asyncio.Task[None]] = set()
         self._cancelling = False
 
     def start(self, claim: Claim) -> None:
         """Start a claim; an ``async def`` task that does not wait has ended when this returns."""
-        if claim.problem is not None:
-            self._reject(claim, TaskFailure("django_vtasks.errors.PayloadError", claim.problem))
+        task = self._find(claim)
+        if task is None:
             return
-        try:
-            task = self._registry.find(claim.envelope.task)
-        except TaskUnavailable:
-            # A deployment may be half done; the registry has logged why.
-            self._ended(claim, Postponed(UNAVAILABLE_DELAY), None)
-            return
-        except Exception as error:  # noqa: BLE001 - whatever a module does on attribute access
-            self._reject(claim, failure_of(error))
-            return
-        if _is_async(task.func):
+        if is_async(task.func):
             self._start_async(task, claim)
         else:
             self._start_sync(task, claim)
@@ -89,6 +81,24 @@ class Executor:
         self._threads.close()
         self._orm.close()
 
+    def _find(self, claim: Claim) -> AnyTask | None:
+        """Return the task of a claim; end the claim when there is none."""
+        if claim.problem is not None:
+            self._reject(claim, TaskFailure("django_vtasks.errors.PayloadError", claim.problem))
+            return None
+        try:
+            return self._registry.find(claim.envelope.task)
+        except TaskUnavailable:
+            # A deployment may be half done; the registry has logged why.
+            self._ended(claim, Postponed(UNAVAILABLE_DELAY), None)
+        except Exception as error:  # noqa: BLE001 - whatever a module does on attribute access
+            self._reject(claim, failure_of(error))
+        return None
+
+    def _deliver(self, ends: Sequence[End]) -> None:
+        for end in ends:
+            self._ended(*end)
+
     def _reject(self, claim: Claim, failure: TaskFailure) -> None:
         self._observer.rejected(claim, failure)
         self._ended(claim, Failed(failure), None)
@@ -97,15 +107,15 @@ class Executor:
 
     def _start_sync(self, task: AnyTask, claim: Claim) -> None:
         try:
-            self._threads.submit(lambda: self._run_sync(Run(task, claim, time.time())))
+            self._threads.submit(lambda: [self._run_sync(Run(task, claim, time.time()))])
         except RuntimeError:
             self._ended(claim, Postponed(NO_THREAD_DELAY), None)
 
-    def _run_sync(self, run: Run) -> tuple[Claim, Outcome, float]:
+    def _run_sync(self, run: Run) -> End:
         begun = time.monotonic()
         value = None
         try:
-            with _harmless(run):
+            with harmless(run):
                 self._observer.started(run)
             with self._hooked(run):
                 value = plain(run.task.func(*self._arguments(run), **run.claim.envelope.kwargs))
@@ -116,16 +126,19 @@ class Executor:
         else:
             run.finished_at = time.time()
             self._report_end_here(run, value)
-        return run.claim, _outcome(run), time.monotonic() - begun
+        return run.claim, outcome_of(run), time.monotonic() - begun
 
     def _report_end_here(self, run: Run, value: Any) -> None:
-        with _harmless(run):
+        with harmless(run):
             self._observer.finished(run, value)
 
     # Async ---------------------------------------------------------------------------------------------------
 
     def _start_async(self, task: AnyTask, claim: Claim) -> None:
-        coroutine = self._run_async(Run(task, claim, time.time()))
+        self._run_here(self._run_async(Run(task, claim, time.time())))
+
+    def _run_here(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Begin a coroutine on the loop."""
         # Eager: what never waits has ended here, without a round through the loop. An empty context: this may be called
         # in that of the task which has just ended.
         running = asyncio.Task(
@@ -145,12 +158,12 @@ class Executor:
     async def _outcome_of_async(self, run: Run) -> Outcome:
         observer = self._observer
         try:
-            with _harmless(run, but=asyncio.CancelledError):
+            with harmless(run, but=asyncio.CancelledError):
                 if observer.start_needs_loop():
                     await observer.astarted(run)
                 else:
                     observer.started(run)
-            value = plain(await self._call_async(run))
+            value = plain(await self._call_async(run, self._arguments(run), run.claim.envelope.kwargs))
         except BaseException as error:  # noqa: BLE001 - the border to user code
             if isinstance(error, asyncio.CancelledError) and (self._cancelling or self._is_ending()):
                 return CANCELLED
@@ -160,25 +173,23 @@ class Executor:
         else:
             run.finished_at = time.time()
             await self._report_end(run, value)
-        return _outcome(run)
+        return outcome_of(run)
 
     async def _report_end(self, run: Run, value: Any) -> None:
-        with _harmless(run):
+        with harmless(run):
             if self._observer.finish_needs_loop():
                 await self._observer.afinished(run, value)
             else:
                 self._observer.finished(run, value)
 
-    def _call_async(self, run: Run) -> Coroutine[Any, Any, Any]:
+    def _call_async(self, run: Run, arguments: Sequence[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         if self._hook is None:
-            call: Coroutine[Any, Any, Any] = run.task.func(*self._arguments(run), **run.claim.envelope.kwargs)
+            call: Coroutine[Any, Any, Any] = run.task.func(*arguments, **kwargs)
             return call
-        return self._call_hooked(run)
+        return self._call_hooked(self._hook(TaskContext(task_result=run.result)), run, arguments, kwargs)
 
-    async def _call_hooked(self, run: Run) -> Any:
-        assert self._hook is not None
-        hooked = self._hook(TaskContext(task_result=run.result))
-        arguments, kwargs = self._arguments(run), run.claim.envelope.kwargs
+    @staticmethod
+    async def _call_hooked(hooked: Any, run: Run, arguments: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if isinstance(hooked, AbstractAsyncContextManager):
             async with hooked:
                 return await run.task.func(*arguments, **kwargs)
@@ -201,7 +212,7 @@ class Executor:
 
 
 @contextmanager
-def _harmless(run: Run, *, but: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
+def harmless(run: Run, *, but: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
     """Log what a receiver raises: not even SystemExit, or being cancelled, changes what became of a run."""
     try:
         yield
@@ -215,8 +226,9 @@ _NOTHING = ExitStack()
 
 
 # Asking a function takes longer than running a task that does nothing.
-_is_async = lru_cache(maxsize=1024)(iscoroutinefunction)
+is_async = lru_cache(maxsize=1024)(iscoroutinefunction)
 
 
-def _outcome(run: Run) -> Outcome:
+def outcome_of(run: Run) -> Outcome:
+    """Return the outcome of a run that has ended."""
     return SUCCEEDED if run.failure is None else Failed(run.failure)

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable
 
 from django_vtasks.brokers.base import Broker, Claim, Owner
 from django_vtasks.worker.outage import Outage
+from django_vtasks.worker.reconcile import Reconciler
 from django_vtasks.worker.slots import Slots
 
 WAIT = 30.0
 """Seconds that one idle claim waits for work."""
 EMPTY_PAUSE = 0.02
 """Seconds between two empty claims of a burst."""
+FEW = 2
+"""Claims that start before the next claim is sent: where there is not much to do, it is latency that counts."""
 PATIENCE = 1.0
 """Seconds that a claim may wait here for a slot, while another actor may be idle."""
-RECONCILE_EVERY = 15.0
-"""Seconds between two looks at whether the store books more on this owner than it holds."""
 
 
 class Fetcher:
@@ -41,15 +42,14 @@ class Fetcher:
         self._owner = owner
         self._queue = queue
         self._slots = slots
-        self._unsettled = unsettled
         self._start = start
         self._give_back = give_back
         self._wait = wait
         self._ready: deque[Claim] = deque()
         self._running: dict[int, Claim] = {}
+        self._reconciler = Reconciler(broker, owner, lambda: (*self._ready, *self._running.values(), *unsettled()))
         self._pumping = False
         self._outage = Outage(f"claim tasks of queue {queue}")
-        self._reconcile_at = 0.0
         self._shedding: asyncio.TimerHandle | None = None
         self.empty_claims = 0
         self.taken = 0
@@ -59,11 +59,10 @@ class Fetcher:
         while True:
             await self._slots.wait_for_room()
             try:
-                await self._reconcile()
+                await self._reconciler.look()
                 claims = await self._broker.claim(self._owner, self._queue, self._slots.room, wait=self._wait)
             except Exception as error:  # noqa: BLE001 - whatever the store raises, the actor comes back by itself
-                # The answer may have been lost after the store had booked the tasks on this owner.
-                self._reconcile_at = 0.0
+                self._reconciler.look_soon()
                 await asyncio.sleep(self._outage.failed(error))
                 continue
             self._outage.over()
@@ -71,7 +70,10 @@ class Fetcher:
             self.taken += len(claims)
             self._slots.take(len(claims))
             self._ready.extend(claims)
-            self._pump_soon()
+            if len(claims) <= FEW:
+                self._pump()
+            else:
+                self._pump_soon()
             if not claims and not self._wait:
                 await asyncio.sleep(EMPTY_PAUSE)
 
@@ -118,12 +120,3 @@ class Fetcher:
             self._slots.slow_down()
             self.give_up()
         self._watch_oldest()
-
-    async def _reconcile(self) -> None:
-        """Give back what the store books on this owner although it never arrived here."""
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._reconcile_at:
-            return
-        held = {claim.receipt for claim in (*self._ready, *self._running.values(), *self._unsettled())}
-        await self._broker.keep_only(self._owner, held)
-        self._reconcile_at = loop.time() + RECONCILE_EVERY

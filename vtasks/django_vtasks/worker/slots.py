@@ -21,7 +21,17 @@ class Slots:
     @property
     def room(self) -> int:
         """Return how many more tasks may be claimed now."""
-        return max(0, self.limit + self._ahead() - self.held)
+        return max(0, self.limit + self.ahead - self.held)
+
+    @property
+    def ahead(self) -> int:
+        """Return how many tasks may wait here: as many as run, but none when tasks are long.
+
+        Otherwise a slow actor would hoard what an idle one could run at once.
+        """
+        if self._seconds >= LONG:
+            return 0
+        return int(self.limit * min(1.0, LOOK_AHEAD / max(self._seconds, 1e-6)))
 
     def take(self, count: int) -> None:
         """Book claimed tasks."""
@@ -50,12 +60,3 @@ class Slots:
         while self.held:
             self._changed.clear()
             await self._changed.wait()
-
-    def _ahead(self) -> int:
-        """Return how many tasks may wait here: as many as run, but none when tasks are long.
-
-        Otherwise a slow actor would hoard what an idle one could run at once.
-        """
-        if self._seconds >= LONG:
-            return 0
-        return int(self.limit * min(1.0, LOOK_AHEAD / max(self._seconds, 1e-6)))

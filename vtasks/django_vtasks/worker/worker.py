@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django_vtasks.brokers.base import Broker, Claim, Owner
+from django_vtasks.conf import Batch
 from django_vtasks.observers import Observer
+from django_vtasks.worker.batch_executor import BatchExecutor
+from django_vtasks.worker.batcher import Batcher
 from django_vtasks.worker.completer import Completer
 from django_vtasks.worker.executor import ContextHook, Executor
 from django_vtasks.worker.fetcher import WAIT, Fetcher
@@ -30,7 +33,8 @@ HURRIED_WORDS = 0.2
 class Recipe:
     """What an actor is made of.
 
-    ``hook`` is the project's VTASKS_TASK_CONTEXT; ``suspects`` makes it run those of its queue, and nothing else.
+    ``hook`` is the project's VTASKS_TASK_CONTEXT; ``suspects`` makes it run those of its queue, and nothing else. With
+    ``batch`` it runs batches, of up to ``concurrency`` functions at a time.
     """
 
     broker: Broker
@@ -43,6 +47,7 @@ class Recipe:
     wait: float = WAIT
     suspects: bool = False
     recorder: Recorder | None = None
+    batch: Batch | None = None
 
 
 class Progress(NamedTuple):
@@ -59,9 +64,10 @@ class QueueWorker:
 
     def __init__(self, recipe: Recipe) -> None:
         self.queue = recipe.queue
-        self._slots = Slots(recipe.concurrency)
+        self._slots = Slots(recipe.concurrency if recipe.batch is None else recipe.batch.count)
         self._completer = Completer(recipe.broker, recipe.owner)
-        self._executor = Executor(
+        kind = Executor if recipe.batch is None else BatchExecutor
+        self._executor = kind(
             recipe.registry, recipe.observer, recipe.concurrency, self._ended,
             hook=recipe.hook,
             is_ending=self._is_ending,
@@ -75,9 +81,17 @@ class QueueWorker:
         self._failed: Callable[[BaseException], object] | None = None
         self._abandoned = False
 
-    def _fetcher_of(self, recipe: Recipe) -> Fetcher | SuspectFetcher:
+    def _fetcher_of(self, recipe: Recipe) -> Fetcher | SuspectFetcher | Batcher:
         if recipe.suspects:
             return SuspectFetcher(recipe.broker, recipe.owner, recipe.queue, self._slots, self._start, self._give_back)
+        if recipe.batch is not None:
+            return Batcher(
+                recipe.broker, recipe.owner, recipe.queue, self._slots, recipe.batch.timeout,
+                lambda: self._completer.backlog,
+                self._start_batch,
+                self._give_back,
+                wait=recipe.wait,
+            )  # fmt: skip
         return Fetcher(
             recipe.broker, recipe.owner, recipe.queue, self._slots, lambda: self._completer.backlog,
             self._start,
@@ -119,10 +133,13 @@ class QueueWorker:
 
     async def pause(self) -> None:
         """Claim no more, and give back what has not started; what runs goes on."""
+        await self._stop_fetching()
+        self._fetcher.give_up()
+
+    async def _stop_fetching(self) -> None:
         if self._fetching is not None:
             await _end(self._fetching)
             self._fetching = None
-            self._fetcher.give_up()
 
     def resume(self) -> None:
         """Claim again."""
@@ -130,7 +147,7 @@ class QueueWorker:
             self._fetching = self._duty(self._fetcher.run())
 
     async def drain(self, timeout: float, *, at_once: asyncio.Event) -> bool:
-        """Stop claiming, give back what has not started, let the rest finish for ``timeout`` seconds.
+        """Stop claiming, give back what has not started, let the rest finish for ``timeout`` seconds: a batch, too.
 
         What has not finished by then, or when ``at_once`` is set, is cancelled or, on a thread, left behind, and
         given back. Return whether all that ran ended by itself.
@@ -138,7 +155,11 @@ class QueueWorker:
         if self._completing is None:
             return True
         deadline = asyncio.get_running_loop().time() + timeout
-        await self.pause()
+        await self._stop_fetching()
+        if isinstance(self._fetcher, Batcher) and not at_once.is_set():
+            self._fetcher.finish()
+        else:
+            self._fetcher.give_up()
         if self._completing.done():  # the loop's end has cancelled it too early
             self._completing = self._duty(self._completer.run())
         finished = await self._finish(timeout - LAST_WORDS, at_once)
@@ -170,6 +191,7 @@ class QueueWorker:
     async def _interrupt(self, at_once: asyncio.Event) -> None:
         """Cancel what runs on the loop, and give back what does not end within a moment."""
         self._executor.cancel()
+        self._fetcher.give_up()
         if await _within(self._slots.wait_until_empty(), HURRIED_WORDS if at_once.is_set() else LAST_WORDS / 2):
             return
         stuck = self._fetcher.running
@@ -189,10 +211,19 @@ class QueueWorker:
             self._slots.free()
 
     def _start(self, claim: Claim) -> None:
+        self._note_start(claim)
+        self._executor.start(claim)
+
+    def _start_batch(self, members: list[Claim]) -> None:
+        assert isinstance(self._executor, BatchExecutor)
+        for claim in members:
+            self._note_start(claim)
+        self._executor.start_batch(members)
+
+    def _note_start(self, claim: Claim) -> None:
         self._began[id(claim)] = time.monotonic()
         if self._flight is not None:
             self._flight.begin(claim)
-        self._executor.start(claim)
 
     def _ended(self, claim: Claim, outcome: Outcome, seconds: float | None) -> None:
         self._began.pop(id(claim), None)

@@ -1,0 +1,166 @@
+"""Batch → Outcomes: calls each function once with its members of a batch, and reports each member."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+from django_vtasks import batches, results
+from django_vtasks.batches import Fates
+from django_vtasks.brokers.base import Claim, TaskFailure
+from django_vtasks.envelope import Envelope
+from django_vtasks.observers import Run
+from django_vtasks.results import AnyTask
+from django_vtasks.worker.executor import NO_THREAD_DELAY, End, Executor, harmless, is_async, outcome_of
+from django_vtasks.worker.outcome import CANCELLED, Postponed, failure_of
+
+NO_CONTEXT = TaskFailure(
+    "django_vtasks.errors.InvalidTask",
+    "A task of a batch queue is called once for many members: takes_context has no meaning there.",
+)
+
+
+class BatchExecutor(Executor):
+    """Run the claims of batch queues."""
+
+    def start(self, claim: Claim) -> None:
+        """Start a batch of one."""
+        self.start_batch([claim])
+
+    def start_batch(self, claims: Iterable[Claim]) -> None:
+        """Start a batch; its functions run beside each other."""
+        groups: dict[str, tuple[AnyTask, list[Claim]]] = {}
+        for claim in claims:
+            task = self._find(claim)
+            if task is None:
+                continue
+            if task.takes_context:
+                self._reject(claim, NO_CONTEXT)
+                continue
+            groups.setdefault(task.module_path, (task, []))[1].append(claim)
+        for task, members in groups.values():
+            if is_async(task.func):
+                self._run_here(self._run_group_async(_runs(task, members)))
+            else:
+                self._start_group_sync(task, members)
+
+    # Sync ----------------------------------------------------------------------------------------------------
+
+    def _start_group_sync(self, task: AnyTask, members: Sequence[Claim]) -> None:
+        try:
+            self._threads.submit(lambda: self._run_group_sync(_runs(task, members)))
+        except RuntimeError:
+            for claim in members:
+                self._ended(claim, Postponed(NO_THREAD_DELAY), None)
+
+    def _run_group_sync(self, runs: Sequence[Run]) -> Sequence[End]:
+        begun = time.monotonic()
+        for run in runs:
+            with harmless(run):
+                self._observer.started(run)
+        try:
+            with self._hooked(runs[0]):
+                value = runs[0].task.func(_members(runs))
+        except BaseException as error:  # noqa: BLE001 - the border to user code: SystemExit fails a batch, no more
+            fates = batches.fates_of_error(error, _ids(runs))
+        else:
+            fates = batches.fates_of_return(value, _ids(runs))
+        for run, reason, trace in _ended(runs, fates):
+            try:
+                _raise(reason)
+            except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
+                self._report_end_here(run, None)
+                error.__traceback__ = trace  # members share an error, whose trace would grow with each
+            else:
+                self._report_end_here(run, None)
+        seconds = time.monotonic() - begun
+        return [(run.claim, outcome_of(run), seconds) for run in runs]
+
+    # Async ---------------------------------------------------------------------------------------------------
+
+    async def _run_group_async(self, runs: Sequence[Run]) -> None:
+        begun = time.monotonic()
+        async with self._orm.lane():
+            is_over = await self._group_ended(runs)
+        seconds = time.monotonic() - begun
+        for run in runs:
+            if is_over:
+                self._ended(run.claim, outcome_of(run), seconds)
+            else:
+                self._ended(run.claim, CANCELLED, None)
+
+    async def _group_ended(self, runs: Sequence[Run]) -> bool:
+        """Run a group; return whether it has come to its end."""
+        try:
+            await self._report_starts(runs)
+            value = await self._call_async(runs[0], [_members(runs)], {})
+        except BaseException as error:  # noqa: BLE001 - the border to user code
+            if isinstance(error, asyncio.CancelledError) and (self._cancelling or self._is_ending()):
+                return False
+            fates = batches.fates_of_error(error, _ids(runs))
+        else:
+            fates = batches.fates_of_return(value, _ids(runs))
+        for run, reason, trace in _ended(runs, fates):
+            try:
+                _raise(reason)
+            except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
+                await self._report_end(run, None)
+                error.__traceback__ = trace  # members share an error, whose trace would grow with each
+            else:
+                await self._report_end(run, None)
+        return True
+
+    async def _report_starts(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            with harmless(run, but=asyncio.CancelledError):
+                if self._observer.start_needs_loop():
+                    await self._observer.astarted(run)
+                else:
+                    self._observer.started(run)
+
+
+def _runs(task: AnyTask, members: Iterable[Claim]) -> list[Run]:
+    now = time.time()
+    return [Run(task, claim, now) for claim in members]
+
+
+def _ids(runs: Iterable[Run]) -> list[str]:
+    return [run.claim.envelope.id for run in runs]
+
+
+def _members(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    return [_member(run.claim.envelope) for run in runs]
+
+
+def _member(envelope: Envelope) -> dict[str, Any]:
+    return batches.member(
+        task_id=envelope.id,
+        queue=envelope.queue,
+        path=envelope.task,
+        args=envelope.args,
+        kwargs=envelope.kwargs,
+        enqueued_at=results.moment(envelope.enqueued_at),
+        attempt=envelope.attempt,
+    )
+
+
+def _raise(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
+
+
+def _ended(runs: Sequence[Run], fates: Fates) -> list[tuple[Run, BaseException | None, TracebackType | None]]:
+    """Note the end of each run, and return it with its error; one that many share is put into words once."""
+    now = time.time()
+    failures: dict[int, TaskFailure] = {}
+    ends = []
+    for run in runs:
+        run.finished_at = now
+        error = fates.get(run.claim.envelope.id)
+        if error is not None:
+            if id(error) not in failures:
+                failures[id(error)] = failure_of(error)
+            run.failure = failures[id(error)]
+        ends.append((run, error, None if error is None else error.__traceback__))
+    return ends
