@@ -141,6 +141,35 @@ def test_a_database_that_is_not_in_databases_is_an_error():
     assert "'default'" in message
 
 
+# The schedule
+
+
+def test_each_bad_entry_of_the_schedule_is_an_error_that_names_it():
+    add = {"task": "tests.app.tasks.add"}
+    schedule = {
+        "fine": add | {"schedule": 60},
+        "spring": add | {"schedule": "0 0 31 4 *"},
+        "nowhere": {"task": "tests.app.tasks.no_such_task", "schedule": 60},
+    }
+
+    with override_settings(VTASKS_SCHEDULE=schedule):
+        found = messages()
+
+    assert [identifier for identifier, _ in found] == ["vtasks.E005"] * 2
+    assert [message.partition(" ")[0] for _, message in found] == [
+        "VTASKS_SCHEDULE['spring']",
+        "VTASKS_SCHEDULE['nowhere']",
+    ]
+
+
+def test_a_schedule_that_is_no_dictionary_is_an_error_of_the_setting():
+    with override_settings(VTASKS_SCHEDULE=["daily"]):
+        [(identifier, message)] = messages()
+
+    assert identifier == "vtasks.E001"
+    assert message.startswith("VTASKS_SCHEDULE must be a dictionary")
+
+
 # Channels
 
 

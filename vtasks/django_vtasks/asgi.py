@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from django_vtasks import topology
+from django_vtasks import conf, topology
 from django_vtasks.topology.embedded import Embedded
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ class _WorkerApplication:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _start(self) -> None:
-        plan = topology.plan(backend=self._backend)
+        config = conf.current()
+        plan = topology.plan(backend=self._backend, scheduler=config.run_scheduler and bool(config.schedule))
         for setting in topology.without_effect():
             logger.warning("%s has no effect on this version's worker", setting)
         self._worker = Embedded(plan)

@@ -8,6 +8,7 @@ from django.tasks import task_backends
 from django.utils.module_loading import import_string
 
 from django_vtasks import conf
+from django_vtasks.scheduler import entries
 
 
 @checks.register("vtasks")
@@ -29,6 +30,14 @@ def _dangling(config: conf.Config) -> list[str]:
         except ImportError as error:
             found.append(f"VTASKS_TASK_CONTEXT names {config.task_context!r}, which cannot be imported: {error}")
     return found
+
+
+@checks.register("vtasks")
+def check_schedule(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Report every entry of VTASKS_SCHEDULE that would not run."""
+    if conf.problems():
+        return []  # without queues and backends that are right, no task can be told to be
+    return [checks.Error(message, id="vtasks.E005") for message in entries.read(conf.current().schedule).problems]
 
 
 @checks.register("vtasks")

@@ -44,7 +44,7 @@ def expected_connections(plan: Plan, broker: Broker) -> int | None:
     own = broker.capabilities.connections
     if own is None:
         return None
-    return SUPERVISOR + sum(queue.processes * (queue.concurrency + own) for queue in plan.queues)
+    return SUPERVISOR + plan.scheduler + sum(queue.processes * (queue.concurrency + own) for queue in plan.queues)
 
 
 def too_many(plan: Plan, most_connections: int | None) -> str | None:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_vtasks.brokers.base import Depth
-from django_vtasks.topology.plan import Plan, suspects_of
+from django_vtasks.topology.plan import Plan, slot_of, suspects_of
 from vtasks_supervisor import Event, Supervisor
 from vtasks_supervisor.events import ChildBeat, ChildExited, ChildReady, TreeReady, TreeStopping
 from vtasks_supervisor.slot import ChildState
 
 READY = "ready"
+SCHEDULER = "scheduler"
+"""The name of the scheduler's actor; those of queues have a number or parentheses."""
 
 
 class Health:
@@ -25,6 +27,9 @@ class Health:
         self._supervisor = supervisor
         self._clock = clock
         self._progress = dict.fromkeys(plan.queue_names, clock())
+        self._queues = {
+            slot_of(queue, number): queue.name for queue in plan.queues for number in range(1, queue.processes + 1)
+        }
         self._done: dict[tuple[str, int], int] = {}
         self._ready = False
         self._stopping = False
@@ -40,9 +45,8 @@ class Health:
             case ChildBeat():
                 self._note_progress(event)
             case ChildReady():
-                for queue in self._plan.queue_names:
-                    if event.name.startswith(f"{queue}#"):
-                        self._progress[queue] = self._clock()
+                if event.name in self._queues:
+                    self._progress[self._queues[event.name]] = self._clock()
             case ChildExited():
                 self._done.pop((event.name, event.incarnation), None)
             case TreeReady():
@@ -91,6 +95,7 @@ class Health:
             "node": self._plan.node,
             "backend": self._plan.backend,
             "queues": {queue: self._queue(queue, states) for queue in self._progress},
+            "schedule": next((dict(child.vitals) for child in states if child.name == SCHEDULER), None),
             "actors": [_actor(child) for child in states],
         }
 

@@ -45,6 +45,7 @@ class Plan:
     lease: float
     shutdown_timeout: float
     burst: bool = False
+    scheduler: bool = False
     health_port: int | None = None
     health_file: str | None = None
     log_level: int | None = None
@@ -53,7 +54,7 @@ class Plan:
     @property
     def actors(self) -> int:
         """Return how many actors this worker has when nothing is wrong."""
-        return sum(queue.processes for queue in self.queues)
+        return sum(queue.processes for queue in self.queues) + self.scheduler
 
     @property
     def queue_names(self) -> list[str]:
@@ -61,7 +62,7 @@ class Plan:
         return [queue.name for queue in self.queues]
 
 
-def plan(
+def plan(  # noqa: PLR0913 - the command line has so many
     *,
     backend: str | None = None,
     queues: Collection[str] = (),
@@ -71,6 +72,7 @@ def plan(
     health_port: int | None = None,
     health_file: str | None = None,
     burst: bool = False,
+    scheduler: bool = False,
     log_level: int | None = None,
 ) -> Plan:
     """Return the plan for what the command line asks; raise ConfigError naming what cannot be done."""
@@ -78,6 +80,8 @@ def plan(
     alias = backend or config.backend
     if concurrency is not None and concurrency < 1:
         raise ConfigError(f"--concurrency must be at least 1, not {concurrency}.")
+    if burst and scheduler:
+        raise ConfigError("--burst ends when no task is left, and --scheduler never has done its work: choose one.")
     processes = _processes(processes)
     names = _queues(backend_with_broker(alias).queues, config, queues)
     hook_of(config.task_context)
@@ -89,6 +93,7 @@ def plan(
         lease=config.lease,
         shutdown_timeout=config.shutdown_timeout,
         burst=burst,
+        scheduler=scheduler,
         health_port=config.health_port if health_port is None else health_port,
         health_file=health_file,
         log_level=log_level,
@@ -147,7 +152,6 @@ def without_effect() -> list[str]:
     """Return the settings that are given but not built yet, so that nobody waits for them in vain."""
     config = conf.current()
     later = {
-        "VTASKS_SCHEDULE": config.schedule,
         "VTASKS_METRICS_PORT": config.metrics_port,
     }
     return [setting for setting, value in later.items() if value]

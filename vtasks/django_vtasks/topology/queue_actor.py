@@ -131,9 +131,14 @@ class QueueActor(Actor[object]):
             "queue": self._duty.queue,
             "work": progress.ended,
             "running": progress.running,
-            "room": self._duty.most_running - progress.running,
+            "room": self._room(progress.running),
             "oldest": round(progress.oldest, 1),
         }
+
+    def _room(self, running: int) -> int:
+        if self._duty.batch is not None and running:
+            return 0  # one batch at a time
+        return self._duty.most_running - running
 
     async def _look(self, worker: QueueWorker, context: Context) -> None:
         """Tell a burst whether there is anything to do; end the run of suspects when there is none left."""

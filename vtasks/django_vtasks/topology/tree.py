@@ -10,12 +10,14 @@ from functools import partial
 from django_vtasks.brokers.base import Coordinator
 from django_vtasks.errors import ConfigError
 from django_vtasks.topology.burst import BurstWatch
+from django_vtasks.topology.health import SCHEDULER as SCHEDULER_NAME
 from django_vtasks.topology.health import Health
 from django_vtasks.topology.notify import Notifier
 from django_vtasks.topology.outside import Outside
 from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker, slot_of, suspects_of
 from django_vtasks.topology.queue_actor import BrokenModules, Duty, Idle, QueueActor
 from django_vtasks.topology.recovery import Recovery
+from django_vtasks.topology.scheduler_actor import SchedulerActor, SchedulerDuty
 from django_vtasks.topology.setup import set_up
 from django_vtasks.worker.flight import ID_WIDTH
 from django_vtasks.worker.lease import LeaseKeeper
@@ -27,8 +29,8 @@ from vtasks_supervisor.spec import Notes
 
 logger = logging.getLogger(__name__)
 
-BATCHERS, QUEUES = 0, 1
-"""Stages: batching actors start before the others, whose tasks may enqueue to them, and stop after them."""
+BATCHERS, QUEUES, SCHEDULER = range(3)
+"""Stages: who enqueues to others starts after them, and stops before."""
 SUSPECTS_BACKOFF = Backoff(first=0.05, longest=1.0)
 """An actor of suspects is there to die; the innocent among them shall not wait for long."""
 LOOK_EVERY = 1 / 3
@@ -51,9 +53,12 @@ class Tree:
         self._launcher = launcher
         self._supervisor = Supervisor(
             [
-                self._child(queue, slot_of(queue, number), suspects=False)
-                for queue in sorted(plan.queues, key=_stage)
-                for number in range(1, queue.processes + 1)
+                *(
+                    self._child(queue, slot_of(queue, number), suspects=False)
+                    for queue in plan.queues
+                    for number in range(1, queue.processes + 1)
+                ),
+                *([self._scheduler_child()] if plan.scheduler else []),
             ],
             hook=self._on_event,
             launcher=launcher,
@@ -136,6 +141,25 @@ class Tree:
             backoff=SUSPECTS_BACKOFF if suspects else None,
             stop_timeout=self._plan.shutdown_timeout,
             notes=Notes(queue.most_running, ID_WIDTH) if process else None,
+        )
+
+    def _scheduler_child(self) -> ChildSpec:
+        process = self._place is Place.PROCESS
+        duty = SchedulerDuty(
+            backend=self._plan.backend,
+            node=self._plan.node,
+            lease=self._plan.lease,
+            own_process=process,
+            log_level=self._plan.log_level,
+        )
+        return ChildSpec(
+            name=SCHEDULER_NAME,
+            make=partial(SchedulerActor, duty),
+            place=self._place,
+            setup=set_up if process else None,
+            title="vtasks: scheduler",
+            stage=SCHEDULER,
+            stop_timeout=self._plan.shutdown_timeout,
         )
 
     def _start_suspects(self, queues: Collection[str]) -> None:

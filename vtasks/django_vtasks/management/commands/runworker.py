@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.tasks.exceptions import InvalidTaskBackend
 
-from django_vtasks import topology
+from django_vtasks import conf, topology
 from django_vtasks.errors import ConfigError
 from django_vtasks.topology import banner, run
 from django_vtasks.topology.logs import log_to_stderr
@@ -48,6 +48,9 @@ class Command(BaseCommand):
         parser.add_argument("--concurrency", type=int, metavar="N", help="tasks that one actor runs at a time")
         parser.add_argument("--backend", metavar="ALIAS", help="the key in TASKS (default: VTASKS_BACKEND)")
         parser.add_argument("--id", metavar="ID", help="a name for this worker in logs and tables")
+        parser.add_argument(
+            "--scheduler", action="store_true", help="enqueue the tasks of VTASKS_SCHEDULE, unless another worker does"
+        )
         parser.add_argument("--burst", action="store_true", help="exit when no task is left to run")
         parser.add_argument("--health-port", type=_port, metavar="P", help="serve /live, /ready and /health here")
         parser.add_argument("--health-file", metavar="PATH", help="refresh this file while the worker is healthy")
@@ -80,10 +83,13 @@ class Command(BaseCommand):
                 health_port=options["health_port"],
                 health_file=options["health_file"],
                 burst=options["burst"],
+                scheduler=options["scheduler"],
                 log_level=level,
             )
         except (ConfigError, InvalidTaskBackend) as error:
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
+        if plan.scheduler and not conf.current().schedule:
+            logger.warning("VTASKS_SCHEDULE is empty: there is nothing to schedule")
         for setting in topology.without_effect():
             logger.warning("%s has no effect on this version's worker", setting)
         failure = run.in_foreground(
