@@ -6,10 +6,10 @@ import statistics
 import sys
 from importlib.metadata import version
 
-from load_tests import scenarios, stage, tree
+from load_tests import periodic, scenarios, stage, tree
 from load_tests.scenarios import Figures
 
-SCENARIOS = scenarios.SCENARIOS | tree.SCENARIOS
+SCENARIOS = scenarios.SCENARIOS | tree.SCENARIOS | periodic.SCENARIOS
 SMALL = 100
 
 
@@ -39,7 +39,7 @@ def run_bench(arguments: argparse.Namespace) -> None:
     with stage.backend(arguments.backend, durable=arguments.durable) as settings:
         stage.set_up(settings)
         for name in arguments.scenarios or SCENARIOS:
-            runs = [SCENARIOS[name](arguments.count) for _ in range(arguments.repeat)]
+            runs = [SCENARIOS[name](arguments.count) | stage.yardstick(settings) for _ in range(arguments.repeat)]
             print(f"{name:16}", " · ".join(_summary(figure, runs) for figure in runs[0]), flush=True)
 
 

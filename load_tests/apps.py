@@ -5,9 +5,10 @@ import os
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from django.apps import AppConfig
+from django.tasks.signals import task_enqueued  # noqa: TID251 - received as in a project, not sent
 from setproctitle import getproctitle
 
 from django_vtasks.signals import worker_started, worker_stopped
@@ -22,6 +23,8 @@ class LoadTestsConfig(AppConfig):
         """Listen to the worker."""
         if path := os.environ.get("LOAD_TEST_STAMPS"):
             worker_started.connect(partial(_stamp_ready, path), weak=False)
+        if (path := os.environ.get("LOAD_TEST_TICKS")) is not None:
+            task_enqueued.connect(_Notes(Path(path)).add, weak=False)
         if path := os.environ.get("LOAD_TEST_REPORT"):
             report = _Report(Path(path))
             worker_started.connect(report.begin, weak=False)
@@ -37,6 +40,24 @@ def stamp(path: str, what: str) -> None:
 def _stamp_ready(path: str, **kwargs: Any) -> None:
     if "suspects" not in getproctitle():  # those come and go
         stamp(path, "ready")
+
+
+class _Notes:
+    """Times in a file, which has them within a second of the next."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+        self._second = 0
+
+    def add(self, **kwargs: Any) -> None:
+        now = time.time()
+        if self._file is None:
+            self._file = self._path.open("a")
+        if int(now) > self._second:
+            self._file.flush()
+            self._second = int(now)
+        self._file.write(f"{now}\n")
 
 
 class _Report:

@@ -1,6 +1,8 @@
 """What is measured, one function a scenario; each returns its figures by name."""
 
 import asyncio
+import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +10,8 @@ from contextlib import contextmanager
 from itertools import batched
 from pathlib import Path
 from typing import Any
+
+from django.test import override_settings
 
 from load_tests.stage import Worker
 
@@ -32,6 +36,20 @@ def drain_noop_sync(count: int) -> Figures:
 def drain_noop_two(count: int) -> Figures:
     """Drain ``count`` no-op ``async def`` tasks with two worker processes."""
     return _drain("noop", count, "--processes=2")
+
+
+def drain_batch(count: int) -> Figures:
+    """Drain ``count`` members of a batch queue, 100 at a time, with one batching actor."""
+    os.environ["VTASKS_BATCH_QUEUES"] = json.dumps({"batches": {"count": 100, "timeout": 1.0}})
+    try:
+        with empty_queue(), override_settings(VTASKS_BATCH_QUEUES={"batches": {}}):
+            enqueue("noop_batch", count, queue_name="batches")
+            report = Worker("--burst", "--queue=batches").finish(DRAIN_TIMEOUT)
+            if waiting := left("batches"):
+                raise RuntimeError(f"{waiting} of {count} members were not run.")
+    finally:
+        del os.environ["VTASKS_BATCH_QUEUES"]
+    return {"members/s": count / report.seconds, "CPU ms/member": 1000 * report.cpu_seconds / count}
 
 
 def drain_sleep(count: int) -> Figures:
@@ -103,6 +121,7 @@ SCENARIOS: dict[str, Scenario] = {
         drain_noop_two,
         drain_noop_sync,
         drain_sleep,
+        drain_batch,
         enqueue_bulk,
         enqueue_one,
         enqueue_async,
@@ -153,11 +172,11 @@ async def _median_claim(rounds: int = 60) -> float:
     return statistics.median(milliseconds)
 
 
-def enqueue(name: str, count: int, directory: Path | None = None) -> None:
+def enqueue(name: str, count: int, directory: Path | None = None, **options: Any) -> None:
     """Enqueue calls of a task with numbers, or with files of a directory named by them."""
     from load_tests import tasks
 
-    task = getattr(tasks, name)
+    task = getattr(tasks, name).using(**options)
     for numbers in batched(range(count), 1000):
         backend().enqueue_many((task, (str(directory / f"{n}") if directory else n,), {}) for n in numbers)
 
@@ -182,7 +201,7 @@ def empty_queue() -> Iterator[None]:
 
     with connection.cursor() as cursor:
         truncate = "DELETE FROM" if connection.vendor == "sqlite" else "TRUNCATE"
-        for table in ("vtasks_task", "vtasks_lock", "vtasks_failed", "vtasks_node"):
+        for table in ("vtasks_task", "vtasks_lock", "vtasks_failed", "vtasks_node", "vtasks_leader", "vtasks_slot"):
             cursor.execute(f"{truncate} {table}")
         yield
         if connection.vendor == "postgresql":
@@ -207,10 +226,10 @@ def _wait_until_done() -> None:
         time.sleep(0.05)
 
 
-def left() -> int:
+def left(queue: str = "default") -> int:
     """Return how many tasks have not ended well."""
     broker = _broker()
-    depth = broker.depth("default")
+    depth = broker.depth(queue)
     return int(depth.waiting + depth.delayed + depth.running + broker.failed_count())
 
 

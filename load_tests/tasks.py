@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from django_vtasks import task
 
@@ -19,6 +20,11 @@ latencies: list[float] = []
 @task
 async def noop(number: int) -> None:
     """Do nothing, on the loop."""
+
+
+@task
+async def noop_batch(members: list[dict[str, Any]]) -> None:
+    """Do nothing, once for many."""
 
 
 @task

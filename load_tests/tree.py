@@ -88,17 +88,17 @@ def restart(count: int) -> Figures:
 def _kill(tree: "_Tree", marker: Path) -> tuple[float, float]:
     """Kill the actor of a task; return the milliseconds until another actor, and until another run."""
     enqueue("sleep_10_ms", WARM_UP)
-    _until(lambda: not left(), "the actors have worked")
+    until(lambda: not left(), "the actors have worked")
     time.sleep(1.1)  # the longest pause between two beats that say so
     enqueue_one("hold", str(marker))
-    _until(lambda: marker.exists() and marker.read_text().endswith("\n"), "the task runs")
+    until(lambda: marker.exists() and marker.read_text().endswith("\n"), "the task runs")
     before = len(tree.stamps("ready"))
     killed = time.time()
     os.kill(int(marker.read_text().split()[0]), signal.SIGKILL)
-    _until(lambda: len(marker.read_text().splitlines()) > 1, "the task runs again")
-    _until(lambda: len(tree.stamps("ready")) > before, "another actor is ready")
+    until(lambda: len(marker.read_text().splitlines()) > 1, "the task runs again")
+    until(lambda: len(tree.stamps("ready")) > before, "another actor is ready")
     marker.with_suffix(".open").touch()
-    _until(lambda: not left(), "the task is settled")
+    until(lambda: not left(), "the task is settled")
     tree.wait_for_actors(ACTORS)
     again = float(marker.read_text().splitlines()[1].split()[1])
     return 1000 * (tree.stamps("ready")[before] - killed), 1000 * (again - killed)
@@ -113,7 +113,7 @@ def stop(count: int) -> Figures:
         tree.root.send_signal(signal.SIGTERM)
         tree.worker.process.wait(PATIENCE)
         exited = time.perf_counter() - began
-        _until(lambda: not any(map(_is_alive, processes)), "all processes are gone")
+        until(lambda: not any(map(_is_alive, processes)), "all processes are gone")
         return {"s to exit": exited, "s to last process": time.perf_counter() - began}
 
 
@@ -126,9 +126,9 @@ def orphan(count: int) -> Figures:
         began = time.perf_counter()
         tree.root.kill()
         actors = [process for process in others if process.pid in pids]
-        _until(lambda: not any(map(_is_alive, actors)), "the actors are gone")
+        until(lambda: not any(map(_is_alive, actors)), "the actors are gone")
         gone = time.perf_counter() - began
-        _until(lambda: not any(map(_is_alive, others)), "all processes are gone")
+        until(lambda: not any(map(_is_alive, others)), "all processes are gone")
         return {"s to last actor": gone, "s to last process": time.perf_counter() - began}
 
 
@@ -170,7 +170,7 @@ class _Tree:
         self.root = psutil.Process(worker.process.pid)
 
     def processes(self) -> list[psutil.Process]:
-        return [process for process in psutil.process_iter() if _session(process.pid) == self.root.pid]
+        return [process for process in psutil.process_iter() if session_of(process.pid) == self.root.pid]
 
     def actors(self) -> dict[str, int]:
         found = {}
@@ -187,8 +187,8 @@ class _Tree:
 
     def wait_for_actors(self, number: int) -> None:
         stamps = self.path / "stamps"
-        _until(lambda: stamps.exists() and len(self.stamps("ready")) >= number, f"{number} actors are ready")
-        _until(lambda: len(self.actors()) >= number, f"{number} actors are there")
+        until(lambda: stamps.exists() and len(self.stamps("ready")) >= number, f"{number} actors are ready")
+        until(lambda: len(self.actors()) >= number, f"{number} actors are there")
 
 
 @contextmanager
@@ -214,7 +214,8 @@ def enqueue_one(name: str, argument: str) -> None:
     getattr(tasks, name).enqueue(argument)
 
 
-def _session(pid: int) -> int | None:
+def session_of(pid: int) -> int | None:
+    """Return the session of a process, None when it is gone."""
     try:
         return os.getsid(pid)
     except ProcessLookupError:
@@ -228,9 +229,10 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+def until(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
+    """Return when a condition holds."""
+    deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"Not within {PATIENCE:g} s: {what}.")
+            raise RuntimeError(f"Not within {within:g} s: {what}.")
         time.sleep(0.002)

@@ -400,6 +400,37 @@ def test_the_loop_is_needed_only_while_the_project_has_receivers(signal, needs_l
     assert not needs_loop()
 
 
+class TestWhetherAnybodyIsTold:
+    @pytest.fixture(autouse=True)
+    def quiet(self, caplog):
+        caplog.set_level(logging.WARNING, "django.tasks")
+        caplog.set_level(logging.WARNING, "django_vtasks.observers")
+
+    def test_of_a_success_nobody_is_while_logs_are_quiet_and_nobody_listens(self, run):
+        assert not Observer.tells_of_start()
+        assert not Observer.tells_of_end(run)
+
+    def test_of_a_failure_the_log_always_is(self):
+        assert Observer.tells_of_end(a_run(failure=FAILURE))
+
+    def test_receivers_are(self, run):
+        with heard(task_started):
+            assert Observer.tells_of_start()
+        with heard(task_finished):
+            assert Observer.tells_of_end(run)
+
+    def test_djangos_log_is_at_its_level(self, run, caplog):
+        caplog.set_level(logging.INFO, "django.tasks")
+
+        assert Observer.tells_of_start()
+        assert Observer.tells_of_end(run)
+
+    def test_our_log_is_at_its_level(self, run, caplog):
+        caplog.set_level(logging.INFO, "django_vtasks.observers")
+
+        assert Observer.tells_of_end(run)
+
+
 def test_a_project_may_take_djangos_own_receiver_away(observer, run, caplog):
     caplog.set_level(logging.INFO)
     task_finished.disconnect(log_task_finished)

@@ -175,6 +175,23 @@ class Observer:
         )  # fmt: skip
 
     @staticmethod
+    def tells_of_start() -> bool:
+        """Tell whether anybody is told that a run has started; few are, and to tell nobody takes longer than to ask."""
+        return _someone_listens(task_started, log_task_started) or _django_logs(
+            task_started, log_task_started, logging.INFO
+        )
+
+    @staticmethod
+    def tells_of_end(run: Run) -> bool:
+        """Tell whether anybody is told that a run has ended."""
+        return (
+            run.failure is not None
+            or logger.isEnabledFor(logging.INFO)
+            or _someone_listens(task_finished, log_task_finished)
+            or _django_logs(task_finished, log_task_finished, logging.INFO)
+        )
+
+    @staticmethod
     def start_needs_loop() -> bool:
         """Tell whether the start of an async task must be awaited, because the project has receivers."""
         return _someone_listens(task_started, log_task_started)

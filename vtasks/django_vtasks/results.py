@@ -1,8 +1,9 @@
 """Envelope → Django's TaskResult, in one place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.tasks import Task, TaskResult, TaskResultStatus
@@ -139,4 +140,9 @@ def _fill(
 
 def moment(seconds: float) -> datetime:
     """Return a datetime, aware if the project uses time zones, from seconds since the epoch."""
-    return datetime.fromtimestamp(seconds, UTC) if conf.use_tz() else datetime.fromtimestamp(seconds)  # noqa: DTZ006
+    return moments()(seconds)
+
+
+def moments() -> Callable[[float], datetime]:
+    """Return what moment() does for many: to ask for the setting takes longer."""
+    return partial(datetime.fromtimestamp, tz=UTC) if conf.use_tz() else datetime.fromtimestamp

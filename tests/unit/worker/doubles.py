@@ -112,6 +112,12 @@ class SilentObserver:
         self.on_start = on_start
         self.on_end = on_end
 
+    def tells_of_start(self) -> bool:
+        return True
+
+    def tells_of_end(self, run: Any) -> bool:
+        return True
+
     def start_needs_loop(self) -> bool:
         return self.on_start is not None
 

@@ -113,7 +113,7 @@ class TestLoad:
         assert loaded().find("mended_app.tasks.send").name == "send"
 
     def test_this_package_has_a_module_of_the_name_but_no_tasks(self):
-        assert loaded().modules == ["tests.workapp.tasks"]
+        assert loaded().modules == ["tests.workapp.tasks", "tests.batchapp.tasks"]
 
     def test_a_task_that_another_module_imports_is_found_where_it_was_written(self, app):
         app("shared_app", jobs=TASK, tasks="from shared_app.jobs import send as renamed\n")

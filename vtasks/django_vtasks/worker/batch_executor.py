@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -56,22 +57,23 @@ class BatchExecutor(Executor):
 
     def _run_group_sync(self, runs: Sequence[Run]) -> Sequence[End]:
         begun = time.monotonic()
-        for run in runs:
-            with harmless(run):
-                self._observer.started(run)
+        value = None  # for a hook that swallows what the function raises
+        if self._observer.tells_of_start():
+            for run in runs:
+                with harmless(run):
+                    self._observer.started(run)
         try:
             with self._hooked(runs[0]):
                 value = runs[0].task.func(_members(runs))
+            fates = batches.fates_of_return(value, _ids(runs))
         except BaseException as error:  # noqa: BLE001 - the border to user code: SystemExit fails a batch, no more
             fates = batches.fates_of_error(error, _ids(runs))
-        else:
-            fates = batches.fates_of_return(value, _ids(runs))
         for run, reason, trace in _ended(runs, fates):
             try:
                 _raise(reason)
             except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
                 self._report_end_here(run, None)
-                error.__traceback__ = trace  # members share an error, whose trace would grow with each
+                _restore(error, trace)
             else:
                 self._report_end_here(run, None)
         seconds = time.monotonic() - begun
@@ -95,24 +97,24 @@ class BatchExecutor(Executor):
         try:
             await self._report_starts(runs)
             value = await self._call_async(runs[0], [_members(runs)], {})
+            fates = batches.fates_of_return(value, _ids(runs))
         except BaseException as error:  # noqa: BLE001 - the border to user code
             if isinstance(error, asyncio.CancelledError) and (self._cancelling or self._is_ending()):
                 return False
             fates = batches.fates_of_error(error, _ids(runs))
-        else:
-            fates = batches.fates_of_return(value, _ids(runs))
         for run, reason, trace in _ended(runs, fates):
             try:
                 _raise(reason)
             except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
                 await self._report_end(run, None)
-                error.__traceback__ = trace  # members share an error, whose trace would grow with each
+                _restore(error, trace)
             else:
-                await self._report_end(run, None)
+                if self._observer.tells_of_end(run):
+                    await self._report_end(run, None)
         return True
 
     async def _report_starts(self, runs: Iterable[Run]) -> None:
-        for run in runs:
+        for run in runs if self._observer.tells_of_start() else ():
             with harmless(run, but=asyncio.CancelledError):
                 if self._observer.start_needs_loop():
                     await self._observer.astarted(run)
@@ -130,17 +132,18 @@ def _ids(runs: Iterable[Run]) -> list[str]:
 
 
 def _members(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    return [_member(run.claim.envelope) for run in runs]
+    moment = results.moments()
+    return [_member(run.claim.envelope, moment) for run in runs]
 
 
-def _member(envelope: Envelope) -> dict[str, Any]:
+def _member(envelope: Envelope, moment: Callable[[float], datetime]) -> dict[str, Any]:
     return batches.member(
         task_id=envelope.id,
         queue=envelope.queue,
         path=envelope.task,
         args=envelope.args,
         kwargs=envelope.kwargs,
-        enqueued_at=results.moment(envelope.enqueued_at),
+        enqueued_at=moment(envelope.enqueued_at),
         attempt=envelope.attempt,
     )
 
@@ -148,6 +151,12 @@ def _member(envelope: Envelope) -> dict[str, Any]:
 def _raise(error: BaseException | None) -> None:
     if error is not None:
         raise error
+
+
+def _restore(error: BaseException, trace: TracebackType | None) -> None:
+    """Give an error the trace that it had: members share one, whose trace would grow with each."""
+    # Not by assignment, which an exception that is a frozen dataclass refuses.
+    BaseException.with_traceback(error, trace)
 
 
 def _ended(runs: Sequence[Run], fates: Fates) -> list[tuple[Run, BaseException | None, TracebackType | None]]:

@@ -115,8 +115,9 @@ class Executor:
         begun = time.monotonic()
         value = None
         try:
-            with harmless(run):
-                self._observer.started(run)
+            if self._observer.tells_of_start():
+                with harmless(run):
+                    self._observer.started(run)
             with self._hooked(run):
                 value = plain(run.task.func(*self._arguments(run), **run.claim.envelope.kwargs))
         except BaseException as error:  # noqa: BLE001 - the border to user code: SystemExit fails a task, no more
@@ -129,8 +130,9 @@ class Executor:
         return run.claim, outcome_of(run), time.monotonic() - begun
 
     def _report_end_here(self, run: Run, value: Any) -> None:
-        with harmless(run):
-            self._observer.finished(run, value)
+        if self._observer.tells_of_end(run):
+            with harmless(run):
+                self._observer.finished(run, value)
 
     # Async ---------------------------------------------------------------------------------------------------
 
@@ -158,11 +160,12 @@ class Executor:
     async def _outcome_of_async(self, run: Run) -> Outcome:
         observer = self._observer
         try:
-            with harmless(run, but=asyncio.CancelledError):
-                if observer.start_needs_loop():
-                    await observer.astarted(run)
-                else:
-                    observer.started(run)
+            if observer.tells_of_start():
+                with harmless(run, but=asyncio.CancelledError):
+                    if observer.start_needs_loop():
+                        await observer.astarted(run)
+                    else:
+                        observer.started(run)
             value = plain(await self._call_async(run, self._arguments(run), run.claim.envelope.kwargs))
         except BaseException as error:  # noqa: BLE001 - the border to user code
             if isinstance(error, asyncio.CancelledError) and (self._cancelling or self._is_ending()):
@@ -172,7 +175,8 @@ class Executor:
             await self._report_end(run, None)
         else:
             run.finished_at = time.time()
-            await self._report_end(run, value)
+            if observer.tells_of_end(run):
+                await self._report_end(run, value)
         return outcome_of(run)
 
     async def _report_end(self, run: Run, value: Any) -> None:

@@ -35,7 +35,7 @@ class FlightRecord:
         """Note that a claim is about to run."""
         if self._free:
             entry = self._entries[id(claim)] = self._free.pop()
-            self._recorder.note(entry, claim.envelope.id.encode().ljust(ID_WIDTH, b"\0"))
+            self._recorder.note(entry, claim.envelope.id.encode())
 
     def end(self, claim: Claim) -> None:
         """Note that a claim runs no more."""
