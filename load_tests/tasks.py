@@ -1,10 +1,14 @@
 """What the workers under test run."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import time
 from pathlib import Path
 from typing import Any
+
+from django.tasks import TaskContext
 
 from django_vtasks import task
 
@@ -49,6 +53,14 @@ def mark(path: str) -> None:
     """Leave one byte in a ledger for each run."""
     descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     os.write(descriptor, b".")
+    os.close(descriptor)
+
+
+@task(takes_context=True)
+def sign(context: TaskContext[..., Any], path: str) -> None:
+    """Leave the id of this task in a ledger."""
+    descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.write(descriptor, f"{context.task_result.id}\n".encode())
     os.close(descriptor)
 
 
