@@ -34,6 +34,8 @@ class Entry(NamedTuple):
     @staticmethod
     def new(envelope: Envelope, payload: bytes) -> bytes:
         """Return what is stored of a new task."""
+        if envelope.unique is None and envelope.priority <= 0:
+            return b"1 %b 0 0 - -\n%b" % (envelope.id.encode(), payload)  # as most are; it takes half the time
         lane, lock = lane_of(envelope), lock_of(envelope.unique)
         return b"%b\n%b" % (f"1 {envelope.id} 0 0 {lane} {lock}".encode(), payload)
 
