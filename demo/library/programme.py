@@ -15,6 +15,7 @@ from library.backend import backend
 from library.tasks import (
     FAN_OUT,
     concordance,
+    count_letters,
     count_word,
     draw_chart,
     measure,
@@ -37,6 +38,7 @@ DIGEST_REQUESTS = 4
 NAPS = 4
 LOOKED_UP = ("all", "and", "day", "her", "his", "man", "not", "out", "own", "sea", "the", "was")
 """Short words, which concordance() leaves out."""
+VOWELS = "aeiou"
 
 
 @dataclass
@@ -73,6 +75,7 @@ def enqueue(readers: int) -> Programme:
     programme = Programme()
     _write_letters(programme, readers)
     _count_words(programme)
+    _count_vowels(programme)
     _draw(programme)
     _ask_for_one_index(programme)
     _send_news(programme, readers // 6)
@@ -107,6 +110,12 @@ def _count_words(programme: Programme) -> None:
     programme.add(concordance, [concordance.enqueue(text) for text in texts.names()])
 
 
+def _count_vowels(programme: Programme) -> None:
+    """Enqueue a task for each vowel of each text; the worker collects them, and counts in few calls."""
+    calls: list[Call] = [(count_letters, (text, vowel), {}) for text in texts.names() for vowel in VOWELS]
+    programme.add(count_letters, backend().enqueue_many(calls))
+
+
 def _draw(programme: Programme) -> None:
     programme.add(draw_chart, [draw_chart.enqueue(text) for text in texts.names()])
     programme.add(nap, [nap.enqueue(0.2) for _ in range(NAPS)])
@@ -135,5 +144,6 @@ def _cause_trouble(programme: Programme) -> None:
     """Enqueue what must fail, without hurting anybody else."""
     lost = [count_word.enqueue("lost-manuscript", word) for word in LOOKED_UP[:3]]
     undeliverable = [send_letter.enqueue(to, "Hello", "Who are you?") for to in ("nobody", "no one")]
-    results: list[Result | None] = [*lost, *undeliverable, slam_the_door.enqueue()]
+    miscounted = backend().enqueue_many([(count_letters, ("lost-manuscript", "e"), {})])
+    results: list[Result | None] = [*lost, *undeliverable, *miscounted, slam_the_door.enqueue()]
     programme.doomed += [result for result in results if result is not None]

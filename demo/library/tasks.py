@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 from django.conf import settings
 from django.core.mail import send_mail
@@ -40,6 +41,20 @@ async def concordance(text: str) -> int:
     words = texts.commonest(text, FAN_OUT)
     results = await backend().aenqueue_many((count_word, (text, word), {}) for word, _ in words)
     return len(results)
+
+
+@task(queue_name="statistics")
+def count_letters(members: list[dict[str, Any]]) -> dict[str, Exception]:
+    """Count a letter in a text for each member: in a batch queue many are one call, and here one statement."""
+    counts, errors = [], dict[str, Exception]()
+    for member in members:
+        text, letter = member["args"]
+        try:
+            counts.append(Count(text=text, word=letter, times=texts.letters(text)[letter]))
+        except texts.NoSuchText as error:
+            errors[member["id"]] = error
+    Count.objects.bulk_create(counts)
+    return errors
 
 
 # Reports ----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,11 @@ def words(text: str) -> Counter[str]:
     return Counter(WORD.findall(_read(text).partition("\n")[2].lower()))
 
 
+def letters(text: str) -> Counter[str]:
+    """Return how often each letter occurs in a text, below its title."""
+    return Counter(letter for word in words(text).elements() for letter in word)
+
+
 def commonest(text: str, count: int) -> list[tuple[str, int]]:
     """Return the commonest words that are not short, each with how often it occurs."""
     long = {word: times for word, times in words(text).items() if len(word) > SHORT}

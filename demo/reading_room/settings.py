@@ -67,6 +67,7 @@ DATABASES = {
 
 TASKS = {"default": {"BACKEND": "django_vtasks.backends.db.DatabaseTaskBackend"}}
 VTASKS_QUEUES = ["default", "emails"]
+VTASKS_BATCH_QUEUES = {"statistics": {"count": 100, "timeout": 0.5}}
 VTASKS_CONCURRENCY = 4  # of each queue; SQLite has one writer at a time, so that more would mostly wait for it
 
 FILE_BACKEND = "django.core.mail.backends.filebased.EmailBackend"

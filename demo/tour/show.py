@@ -32,7 +32,7 @@ def show(processes: Processes, deadline: float) -> int:
 def start_worker(processes: Processes) -> Command:
     """Start runworker."""
     worker = processes.start(settings.VAR / "worker.log", "runworker")
-    print(f"Worker: process {worker.pid}, queues {' and '.join(settings.VTASKS_QUEUES)}")
+    print(f"Worker: process {worker.pid}, queues {', '.join([*settings.VTASKS_QUEUES, *settings.VTASKS_BATCH_QUEUES])}")
     return worker
 
 

@@ -94,6 +94,9 @@ def _counts_of(task: str, args: list[Any]) -> list[tuple[str, str, int]]:
     if task == tasks.count_word.name:
         text, word = args
         return [(text, word, texts.words(text)[word])]
+    if task == tasks.count_letters.name:
+        text, letter = args
+        return [(text, letter, texts.letters(text)[letter])]
     if task == tasks.measure.name:
         return [(args[0], "", texts.words(args[0]).total())]
     if task == tasks.concordance.name:

@@ -135,7 +135,7 @@ def test_it_ends_by_itself_with_a_summary_and_everything_in_order(start, tmp_pat
     assert demo.exit_code() == 0, demo.output
     assert demo.output.count("\n  ok ") == CHECKS
     assert "WRONG" not in demo.output
-    assert re.search(r"^  all together +425 +6$", demo.output, re.MULTILINE)
+    assert re.search(r"^  all together +455 +7$", demo.output, re.MULTILINE)
     assert "3 × count_word: library.texts.NoSuchText: The reading room has no text 'lost-manuscript'." in demo.output
     assert "Duplicates refused: 49 (19 × write_index, 30 × send_digest)" in demo.output
     assert re.search(r"^Speed: \d+ tasks/s", demo.output, re.MULTILINE)
@@ -159,7 +159,7 @@ def test_on_a_terminal_the_progress_is_one_line_that_changes(tmp_path):
     bars = re.findall(r"\r(\[[#.]+\]  [^\r]*?)\x1b\[K", output.decode())
     assert bars[-1].startswith("[####")
     assert "." not in bars[-1]
-    assert "431 of 431 ended" in bars[-1]
+    assert "462 of 462 ended" in bars[-1]
     assert max(map(len, bars)) < 80
     assert len(set(bars)) == len(bars)
 

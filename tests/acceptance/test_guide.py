@@ -1,13 +1,9 @@
-"""The user's guide, section by section: its code runs as printed, on SQLite with the real database backend."""
+"""The user's guide, section by section: its code runs as printed, on SQLite with the real database backend.
 
-import ast
-import importlib
-import inspect
-import os
-import subprocess
-import sys
+What is periodic, and what runs in batches, has a module of its own: test_guide_workers.py.
+"""
+
 import unittest
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,10 +13,9 @@ from django.http import JsonResponse
 from django.tasks import TaskResult, TaskResultStatus, task_backends
 from django.test import AsyncRequestFactory, override_settings
 
-from django_vtasks.db.models import FailedRow, LockRow, TaskRow
+from django_vtasks.db.models import LockRow, TaskRow
+from tests.acceptance.guide import Project, forget
 
-ROOT = Path(__file__).parents[2]
-WORKER_TIMEOUT = 60
 QUEUES = ["emails", "high-priority", "low_priority"]
 
 # What the guide prints ------------------------------------------------------------------------------------------------
@@ -231,70 +226,14 @@ def process_batch(tasks: list[dict]):
     ran.append([task["kwargs"]["item_id"] for task in tasks])
 """
 
-SETTINGS = f"""
-from tests.settings import *
-
-DATABASES = {{"default": DATABASES["default"]}}
-INSTALLED_APPS = [*INSTALLED_APPS, "myapp"]
-VTASKS_QUEUES = {QUEUES!r}
-"""
-
-
-class Project:
-    """A project whose app is called ``myapp``, as in the guide."""
-
-    def __init__(self, directory):
-        self._directory = directory
-        app = directory / "myapp"
-        app.mkdir()
-        (app / "__init__.py").touch()
-        (app / "tasks.py").write_text(DEFINING_TASKS + MORE_TASKS)
-        (directory / "guide_settings.py").write_text(SETTINGS)
-
-    @property
-    def tasks(self):
-        return importlib.import_module("myapp.tasks")
-
-    def run(self, block, **names):
-        """Run a block of synchronous code; return its names."""
-        exec(compile(block, "the guide", "exec"), names)  # noqa: S102 - the guide's code
-        return SimpleNamespace(**names)
-
-    async def arun(self, block, **names):
-        """Run a block of code as an async view would; return its names."""
-        code = compile(block, "the guide", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        outcome = eval(code, names)  # noqa: S307 - the guide's code
-        if inspect.iscoroutine(outcome):
-            await outcome
-        return SimpleNamespace(**names)
-
-    def work(self, *options):
-        """Let a worker do all there is to do; return what the tasks have noted, in the order in which they ran."""
-        environment = {"DJANGO_SETTINGS_MODULE": "guide_settings", "PYTHONPATH": f"{self._directory}{os.pathsep}{ROOT}"}
-        done = subprocess.run(
-            [sys.executable, "-m", "django", "runworker", "--burst", *options],
-            cwd=self._directory,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=WORKER_TIMEOUT,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert not TaskRow.objects.exists(), done.stderr
-        assert not FailedRow.objects.exists(), done.stderr
-        diary = self._directory / "myapp" / "diary"
-        return diary.read_text().splitlines() if diary.exists() else []
-
 
 @pytest.fixture
 def project(database, tmp_path, monkeypatch):
     database("default")
     monkeypatch.syspath_prepend(tmp_path)
     with override_settings(VTASKS_QUEUES=QUEUES):
-        yield Project(tmp_path)
-    for name in ("myapp.tasks", "myapp"):
-        sys.modules.pop(name, None)
+        yield Project(tmp_path, tasks=DEFINING_TASKS + MORE_TASKS, settings=f"VTASKS_QUEUES = {QUEUES!r}\n")
+    forget()
 
 
 def queues_and_priorities():

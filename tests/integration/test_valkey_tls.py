@@ -186,6 +186,17 @@ async def test_a_certificate_for_another_host_is_refused(way, safe):
 
 
 @both_ways
+@pytest.mark.parametrize("option", [{"ssl_check_hostname": "false"}, {"ssl_cert_reqs": "none"}], ids=["name", "all"])
+async def test_the_url_may_say_that_the_host_need_not_be_that_of_the_certificate(way, safe, stage, option):
+    url = safe.url_of(safe.port, host="localhost", **option)
+    with override_settings(TASKS={"default": {"BACKEND": VALKEY, "OPTIONS": {"BROKER_URL": url}}}):
+        assert await enqueue(way, "accepted") is not None
+        backend = task_backends["default"]
+        assert isinstance(backend, ValkeyTaskBackend)
+        await backend.broker.aclose()
+
+
+@both_ways
 async def test_tls_to_a_port_without_it_is_told(way, safe):
     message = await told_of(safe.url_of(safe.server.port), way)
 

@@ -10,6 +10,7 @@ from django_vtasks.asgi import get_worker_application
 
 LIFESPAN = {"type": "lifespan", "asgi": {"version": "3.0"}}
 PAGE = {"type": "http", "path": "/"}
+SCHEDULE = {"daily": {"task": "app.tasks.report", "schedule": 60}}
 
 
 class Worker:
@@ -152,7 +153,26 @@ async def test_without_lifespan_a_start_that_fails_fails_the_requests(applicatio
 
 async def test_settings_without_effect_are_named(application, caplog):
     server = Server(application)
-    with override_settings(VTASKS_SCHEDULE={"daily": {"task": "app.tasks.report", "schedule": 60}}):
+    with override_settings(VTASKS_METRICS_PORT=9100):
         await server.page()
 
-    assert "VTASKS_SCHEDULE has no effect" in caplog.text
+    assert "VTASKS_METRICS_PORT has no effect" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "schedules"),
+    [
+        ({}, False),
+        ({"VTASKS_SCHEDULE": SCHEDULE}, True),
+        ({"VTASKS_SCHEDULE": SCHEDULE, "VTASKS_RUN_SCHEDULER": False}, False),
+    ],
+    ids=["no schedule", "a schedule", "told not to"],
+)
+async def test_the_worker_schedules_when_there_is_a_schedule_and_nothing_against_it(
+    application, workers, settings, schedules
+):
+    with override_settings(**settings):
+        await Server(application).page()
+
+    [worker] = workers
+    assert worker.plan.scheduler is schedules

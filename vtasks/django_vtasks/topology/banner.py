@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 SUPERVISOR = 2
 """Connections of the supervisor: one for the lease, one for looking at the queues."""
-COLUMNS = "{:<24} {:>9} {:>11}"
+COLUMNS = "{:<24} {:>9} {:>14}"
 
 
 def lines(plan: Plan, most_connections: int | None) -> Iterator[str]:
@@ -20,7 +20,8 @@ def lines(plan: Plan, most_connections: int | None) -> Iterator[str]:
     yield f"django-vtasks {version('django-vtasks')} · backend {plan.backend} · node {plan.node}"
     yield COLUMNS.format("queue", "processes", "concurrency")
     for queue in plan.queues:
-        yield COLUMNS.format(queue.name, queue.processes, queue.concurrency)
+        how = queue.concurrency if queue.batch is None else f"batch of {queue.batch.count}"
+        yield COLUMNS.format(queue.name, queue.processes, how)
     if (expected := expected_connections(plan, broker)) is not None:
         allowed = "" if most_connections is None else f" of {most_connections} that the server allows"
         yield f"database connections: up to {expected}{allowed}"
