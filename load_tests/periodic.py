@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ SECONDS = 20.0
 WARM_UP = 3.0
 FREEZES = 20
 EVERY = 0.2
+GAP = 1.5
+"""Seconds between two slots of a second that tell of one that was left out, or was as late as the next."""
 SHORT_LEASE = 3.0
 
 
@@ -44,6 +47,8 @@ def schedule(count: int) -> Figures:
         finally:
             del os.environ["LOAD_TEST_TICKS"]
         moments = [float(line) for line in Path(path).read_text().split()]
+        if any(after - before > GAP for before, after in pairwise(moments)):
+            raise RuntimeError("Slots were more than half a second late.")
         late = sorted(1000 * (at % 1) for at in moments if began <= at < began + seconds)
     return {
         "slots/s": len(late) / seconds,

@@ -42,6 +42,11 @@ class Proxy:
     def url(self) -> str:
         return f"valkey://{HOST}:{self.port}/0"
 
+    @property
+    def connections(self) -> int:
+        """Return how many there are."""
+        return len(self._calls)
+
     def go_dead(self, *, is_heard: bool = False) -> int:
         """Let nothing arrive any more, not even that a connection has ended; return how many there were.
 

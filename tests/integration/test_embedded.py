@@ -13,6 +13,7 @@ from django.db import connections
 
 from django_vtasks import topology
 from django_vtasks.topology.embedded import Embedded
+from tests.batchapp import tasks as batches
 from tests.integration.probes import PATIENCE, eventually
 from tests.workapp import tasks
 
@@ -287,6 +288,95 @@ class TestGuest:
 
             with pytest.raises(BlockingIOError):
                 systemd.recv(1000)
+
+
+class TestBatchesAndSchedule:
+    """What other workers have processes for are tasks of the loop here."""
+
+    @pytest.fixture(autouse=True)
+    def in_this_process(self, stage, settings, monkeypatch):
+        monkeypatch.setattr(tasks, "LEDGER", stage.ledger.directory)
+        settings(
+            VTASKS_BATCH_QUEUES={"widgets": {"count": 3, "timeout": 60}},
+            VTASKS_SCHEDULE={"tick": {"task": "tests.workapp.tasks.note", "schedule": 0.2, "args": ["tick"]}},
+        )
+
+    async def test_a_batch_queue_is_collected_and_drained_like_any_other(self, stage):
+        embedded = Embedded(topology.plan())
+        try:
+            await apart(send_widgets, stage, batches.acollect, range(3))
+            await apart(stage.ledger.wait_for, "amember-0", "amember-1", "amember-2")
+            await apart(send_widgets, stage, batches.collect, range(2))
+            await apart(eventually, lambda: stage.running() == 2, "a partial batch is collected")
+        finally:
+            await embedded.stop()
+
+        counts = await apart(stage.ledger.counts)
+        assert counts == dict.fromkeys(
+            ("acollect", "amember-0", "amember-1", "amember-2", "collect", "member-0", "member-1"), 1
+        )
+        assert await apart(stage.size) == 0
+
+    async def test_a_batching_actor_that_ends_is_replaced_and_its_members_run(self, stage):
+        embedded = Embedded(topology.plan())
+        try:
+            await apart(send_widgets, stage, batches.collect, range(2))
+            await apart(eventually, lambda: stage.running() == 2, "a partial batch is collected")
+            [actor] = [task for task in asyncio.all_tasks() if task.get_name() == "vtasks: widgets (batch)"]
+            actor.cancel()
+            await apart(eventually, lambda: stage.running() == 0 or actor.done(), "it has ended")
+            await apart(send_widgets, stage, batches.collect, [2])
+            await apart(stage.ledger.wait_for, "member-0", "member-1", "member-2")
+        finally:
+            await embedded.stop()
+
+        counts = await apart(stage.ledger.counts)
+        assert [counts[f"member-{number}"] for number in range(3)] == [1, 1, 1]
+        assert await apart(stage.failed) == {}
+
+    async def test_the_scheduler_leads_and_gives_up_the_lead_at_the_end(self, stage):
+        embedded = Embedded(topology.plan(scheduler=True))
+        try:
+            await apart(stage.ledger.wait_for, "tick", times=5)
+            assert await apart(stage.broker.leader, "scheduler") == next(iter(await apart(stage.broker.nodes)))
+        finally:
+            await embedded.stop()
+
+        assert await apart(stage.broker.leader, "scheduler") is None
+        ran = await apart(stage.ledger.counts)
+        standing = (await apart(stage.broker.standings))["tick"]
+        # What the scheduler enqueued after the actors had stopped waits, each slot once.
+        slots = round(standing.last / 0.2) - int(standing.since // 0.2)
+        assert ran["tick"] + await apart(stage.size) == slots
+
+    async def test_without_being_asked_to_it_schedules_nothing(self, stage):
+        embedded = Embedded(topology.plan())
+        await apart(tasks.anote.enqueue, "note")
+        await apart(stage.until_empty)
+        await embedded.stop()
+
+        assert await apart(stage.broker.standings) == {}
+
+
+class TestScheduleInAServer:
+    SCHEDULE = json.dumps({"tick": {"task": "tests.workapp.tasks.note", "schedule": 0.2, "args": ["tick"]}})
+
+    def test_a_schedule_runs_with_the_pages_unless_a_setting_says_no(self, serve, stage):
+        serve(VTASKS_SCHEDULE=self.SCHEDULE)
+        stage.ledger.wait_for("tick", times=3)
+
+    def test_a_setting_keeps_it_from_running(self, serve, stage):
+        site = serve(VTASKS_SCHEDULE=self.SCHEDULE, VTASKS_RUN_SCHEDULER="no")
+        site.get("/enqueue/note/note/")
+        stage.ledger.wait_for("note")
+
+        assert stage.broker.leader("scheduler") is None
+        assert stage.broker.standings() == {}
+
+
+def send_widgets(stage, task, numbers):
+    queued = task.using(queue_name="widgets")
+    stage.enqueue_many((queued, (), {"number": number}) for number in numbers)
 
 
 async def apart(function, *args, **kwargs):

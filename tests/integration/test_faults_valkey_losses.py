@@ -105,6 +105,7 @@ def stage(line, stages, settings):
 
 def promote(server, replica, line):
     server.end(signal.SIGKILL)
+    eventually(lambda: line.connections == 0, "the connections of the line have ended too")
     with replica.client() as client:
         client.replicaof("NO", "ONE")
     line.target = replica.port

@@ -11,7 +11,7 @@ import valkey
 
 from django_vtasks.brokers.base import Ack
 from django_vtasks.brokers.valkey import ValkeyBroker
-from django_vtasks.brokers.valkey.connector import DEADLINE, IN_ALL
+from django_vtasks.brokers.valkey.connector import DEADLINE
 from django_vtasks.errors import BrokerUnavailable, ConfigError
 from tests import clusters
 from tests.contract.given import A_LEASE, ALICE, a_task, tasks
@@ -22,6 +22,10 @@ from tests.integration.probes import eventually
 PREFIX = "{vt}"
 FAILOVER = 20.0
 """Seconds within which a replica has taken the place of its primary."""
+
+
+WITHIN = 5.0
+"""Seconds in which an enqueue ends, whatever has become of the server."""
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +211,7 @@ async def test_when_a_primary_falls_silent_its_replica_is_used_and_no_push_is_re
 
     assert errors
     assert also_errors
-    assert max(took for _, took in errors) < DEADLINE + 0.5
-    assert max(took for _, took in also_errors) < IN_ALL + 0.5
+    assert max(took for _, took in errors + also_errors) < WITHIN
     await aside(cluster.settle)
     assert cluster.primary == new
     found = ids(await take(broker))

@@ -1,6 +1,8 @@
 """What a broker makes of its connections: slow lines, large answers, waits that somebody ends, forks."""
 
 import asyncio
+import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -15,7 +17,7 @@ from django_vtasks.errors import BrokerUnavailable
 from tests import databases
 from tests.contract.given import A_LEASE, ALICE, a_task, tasks
 from tests.contract.steps import AT_ONCE, SOON, crash, idle_claim, ids, ids_of, suspect, take
-from tests.contract.threads import aside
+from tests.contract.threads import aside, at_once
 from tests.integration.proxies import Proxy
 from tests.integration.valkeys import own_valkey
 
@@ -251,3 +253,74 @@ def push_without_bell(client, task):
     from django_vtasks import wire
 
     client.lpush(Keys(PREFIX).waiting(task.queue), wire.encode(task))
+
+
+class TestWaysThatAreGone:
+    def test_a_thread_learns_once_that_the_way_to_the_server_is_gone(self, line, monkeypatch):
+        monkeypatch.setattr("django_vtasks.brokers.valkey.lines.DEADLINE", SHORT_DEADLINE)
+        broker = ValkeyBroker(line.url, prefix=PREFIX)
+        line.latency = 0.05
+        assert at_once(lambda _: broker.push([a_task()]), 4) == [[True]] * 4
+        line.latency = 0.0
+        assert line.go_dead() >= 4, "VACUOUS: there were not several connections"
+        line.revive()
+
+        with pytest.raises(BrokerUnavailable):
+            broker.push([a_task()])
+        assert broker.push([a_task()]) == [True]
+        broker.close()
+
+    async def test_a_connection_that_nobody_has_used_for_long_is_replaced(self, line, monkeypatch):
+        broker = ValkeyBroker(line.url, prefix=PREFIX)
+        assert await broker.apush([a_task()]) == [True]
+        assert await aside(broker.push, [a_task()]) == [True]
+        assert line.go_dead() >= 2
+        line.revive()
+        for module in ("lines", "pipe"):
+            monkeypatch.setattr(f"django_vtasks.brokers.valkey.{module}.IDLE", 0.0)
+
+        assert await broker.apush([a_task()]) == [True]
+        assert await aside(broker.push, [a_task()]) == [True]
+        await broker.aclose()
+
+    async def test_when_a_server_has_become_a_replica_the_address_is_tried_anew(self, server, client, line):
+        broker = ValkeyBroker(line.url, prefix=PREFIX)
+        assert await broker.apush([a_task()]) == [True]
+        assert await aside(broker.push, [a_task()]) == [True]
+        with own_valkey() as successor:
+            client.replicaof("127.0.0.1", str(successor.port))
+            line.target = successor.port
+
+            for push in (broker.apush, lambda some: aside(broker.push, some)):
+                with contextlib.suppress(BrokerUnavailable):  # the first to ask learns of it
+                    await push([a_task()])
+                assert await push([a_task()]) == [True]
+            await broker.aclose()
+
+    async def test_the_answer_to_a_push_arrives_though_the_connections_have_been_replaced_meanwhile(self, server, line):
+        broker = ValkeyBroker(line.url, prefix=PREFIX)
+        assert await broker.apush([a_task()]) == [True]
+        line.latency = 0.1
+        pushing = asyncio.ensure_future(broker.apush([a_task()]))
+        await asyncio.wait({pushing}, timeout=0.05)
+        broker._link._leave(broker._link._term)
+        await asyncio.wait_for(broker._link.acommand("PING"), SOON)
+        gc.collect()
+
+        assert await asyncio.wait_for(pushing, SOON) == [True]
+        await broker.aclose()
+
+
+async def test_what_the_server_refuses_of_one_queue_is_nothing_to_pushes_to_others_in_the_same_turn(client, broker):
+    client.set(Keys(PREFIX).waiting("spoilt"), "no list")
+    await broker.apush([a_task()])
+
+    first, *others = await asyncio.gather(
+        broker.apush([a_task(queue="spoilt")]),
+        *(broker.apush([a_task()]) for _ in range(3)),
+        return_exceptions=True,
+    )
+
+    assert isinstance(first, BrokerUnavailable)
+    assert "WRONGTYPE" in str(first)
+    assert others == [[True]] * 3

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from django_vtasks import task
 from django_vtasks.backends.immediate import ImmediateBackend
+from django_vtasks.errors import BatchFailed
 from tests.app.receivers import heard
 from tests.app.tasks import add
 
@@ -55,6 +56,24 @@ def failing_batch(members):
 @task
 def leaving_batch(members):
     raise SystemExit(3)
+
+
+@task
+def choosy_batch(members):
+    """Say of the second member that it failed, and nothing of the third."""
+    calls.append(members)
+    return {members[0]["id"]: None, members[1]["id"]: ValueError("the second")}
+
+
+@task
+async def picky_batch(members):
+    calls.append(members)
+    raise BatchFailed({members[0]["id"]: KeyError("the first"), members[2]["id"]: ValueError("the third")})
+
+
+@task
+def mistaken_batch(members):
+    raise BatchFailed({"stranger": ValueError("who?")})
 
 
 @task
@@ -158,6 +177,35 @@ def test_a_group_that_tries_to_leave_has_failed_and_nothing_else(backend):
     backend.flush_batch("batch_queue")
 
     assert result.status is TaskResultStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (choosy_batch, [None, "ValueError: the second", None]),
+        (picky_batch, ["KeyError: 'the first'", None, "ValueError: the third"]),
+    ],
+    ids=["returned", "raised"],
+)
+def test_a_function_may_say_of_each_member_what_became_of_it(backend, function, expected):
+    results = [in_batches(function).enqueue(item=item) for item in range(3)]
+    backend.flush_batch("batch_queue")
+
+    assert len(calls) == 1
+    assert [result.status is TaskResultStatus.FAILED for result in results] == [
+        reason is not None for reason in expected
+    ]
+    for result, reason in zip(results, expected, strict=True):
+        assert [error.traceback.splitlines()[-1] for error in result.errors] == ([] if reason is None else [reason])
+        assert result.is_finished
+
+
+def test_one_that_names_a_member_of_another_batch_fails_all(backend):
+    results = [in_batches(mistaken_batch).enqueue() for _ in range(2)]
+    backend.flush_batch("batch_queue")
+
+    assert {result.status for result in results} == {TaskResultStatus.FAILED}
+    assert {result.errors[0].exception_class for result in results} == {BatchFailed}
 
 
 def test_the_members_of_a_group_know_when_they_ran(backend):

@@ -169,3 +169,14 @@ def test_the_counts_of_the_store_are_stamped_on_a_decoded_envelope(attempt, cras
     assert wire.stamped(decoded, attempt=attempt, crashes=crashes) == replace(
         envelope, attempt=attempt, crashes=crashes
     )
+
+
+@pytest.mark.parametrize("field", ["enqueued_at", "run_after"])
+@pytest.mark.parametrize("moment", [1e15, -1e15])
+def test_a_moment_that_no_calendar_has_is_refused(field, moment):
+    payload = json.dumps(
+        {"v": 1, "id": "1", "task": "t", "queue": "q", "args": [], "kwargs": {}, "enqueued_at": 0.0} | {field: moment}
+    )
+
+    with pytest.raises(PayloadError):
+        wire.decode(payload.encode())

@@ -1,6 +1,6 @@
 """The task as frozen data, on its way from the caller to the actor that runs it."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -17,6 +17,10 @@ class Unique(msgspec.Struct, frozen=True, omit_defaults=True):
     keep: bool = False
 
 
+type Moment = Annotated[float, msgspec.Meta(ge=-62_135_510_400, le=253_402_214_400)]
+"""Seconds since the epoch, in the years that a datetime can tell in any time zone."""
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
     """One enqueued call of one task.
 
@@ -30,9 +34,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     queue: str
     args: list[Any]
     kwargs: dict[str, Any]
-    enqueued_at: float
+    enqueued_at: Moment
     priority: int = 0
-    run_after: float | None = None
+    run_after: Moment | None = None
     attempt: int = 0
     crashes: int = 0
     max_rescues: int = 2

@@ -42,7 +42,14 @@ class BrokerUnavailable(VTasksError):
 
 
 class NotReplicated(BrokerUnavailable):
-    """Tasks are enqueued, but on fewer replicas than OPTIONS["MIN_REPLICAS"] asks for; repeated, they run twice."""
+    """Tasks are enqueued, but on fewer replicas than OPTIONS["MIN_REPLICAS"] asks for; repeated, they run twice.
+
+    ``answer`` is what the store said when it had enqueued them.
+    """
+
+    def __init__(self, *args: object, answer: object = None) -> None:
+        super().__init__(*args)
+        self.answer = answer
 
 
 class LeaseLost(VTasksError):

@@ -73,6 +73,19 @@ def ended(sender: type, result: AnyResult) -> None:
     task_finished.send(sender, task_result=result)
 
 
+def ended_by(error: BaseException | None, sender: type, result: AnyResult) -> None:
+    """Tell that a backend without a worker has run a task, as if the error were being handled, if there is one."""
+    if error is None:
+        ended(sender, result)
+        return
+    trace = error.__traceback__
+    try:
+        raise error  # noqa: TRY301 - where else
+    except BaseException:  # noqa: BLE001 - receivers look for what is being handled
+        ended(sender, result)
+    error.__traceback__ = trace
+
+
 def worker_began(sender: type, node: str, queues: Sequence[str]) -> None:
     """Tell that a worker takes tasks from now on."""
     logger.info("Worker %s takes tasks of %s", node, ", ".join(queues))

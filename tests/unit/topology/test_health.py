@@ -5,7 +5,9 @@ import json
 import pytest
 
 from django_vtasks.brokers.base import Depth
-from django_vtasks.topology.health import Health
+from django_vtasks.conf import Batch
+from django_vtasks.topology.health import SCHEDULER, Health
+from django_vtasks.topology.plan import QueuePlan
 from tests.unit.topology.doubles import LEASE, Clock, FakeSupervisor, a_child, a_plan
 from vtasks_supervisor.events import Cause, ChildBeat, ChildReady, Exit, TreeReady, TreeStopping
 
@@ -17,10 +19,11 @@ WAITING = {"mail": Depth(waiting=3, delayed=0, running=0)}
 class Worker:
     """A Health in the test's hands; its broker answers all the time unless told otherwise."""
 
-    def __init__(self, *queues):
+    def __init__(self, *queues, batch=None):
         self.clock = Clock()
         self.supervisor = FakeSupervisor([a_child(f"{queue}#1") for queue in queues or ("mail",)])
-        self.health = Health(a_plan(*queues or ("mail",)), self.supervisor, self.clock)  # type: ignore[arg-type]
+        plans = [QueuePlan(queue, 1, 4, batch) for queue in queues or ("mail",)]
+        self.health = Health(a_plan(queues=plans), self.supervisor, self.clock)  # type: ignore[arg-type]
         self.broker_answers = True
         self.passes(0.0)
 
@@ -137,6 +140,26 @@ class TestStall:
 
         assert worker.problems == STALL
 
+    def test_a_long_batch_is_none_and_one_that_does_not_start_is(self):
+        worker = Worker("mail", batch=Batch(count=3))
+        worker.supervisor.states = [a_child("mail (batch)", room=0)]
+        worker.health.depths = WAITING
+        worker.passes(10 * TWO_LEASES)
+        assert worker.problems == []
+        worker.supervisor.states = [a_child("mail (batch)", room=3)]
+
+        assert worker.problems == STALL
+
+    def test_the_actor_of_a_batch_queue_has_its_time_when_it_has_just_come(self):
+        worker = Worker("mail", batch=Batch(count=3))
+        worker.supervisor.states = [a_child("mail (batch)", room=3)]
+        worker.health.depths = WAITING
+        worker.passes(TWO_LEASES)
+        assert worker.problems == STALL
+        worker.health.note(ChildReady(name="mail (batch)", incarnation=2, seconds=1.0, pid=4712))
+
+        assert worker.problems == []
+
     def test_suspects_that_nobody_runs_are_one(self, worker):
         worker.health.depths = WAITING
         worker.health.suspects = {"mail": 3}
@@ -228,6 +251,27 @@ class TestReport:
         [actor] = report["actors"]
         assert (actor["name"], actor["state"], actor["pid"]) == ("mail#1", "ready", 4711)
         assert actor["last_exit"] == "signal SIGKILL"
+
+    def test_it_tells_of_the_schedule_where_there_is_a_scheduler(self, worker):
+        assert worker.health.report()["schedule"] is None
+        told = {"leader": "north-1-abcd", "leads": True, "entries": {"tick": {"last": 1.0, "next": 2.0}}}
+        worker.supervisor.states.append(a_child(SCHEDULER)._replace(vitals=told))
+
+        assert worker.health.report()["schedule"] == told
+
+    def test_a_scheduler_is_an_actor_without_tasks(self, worker):
+        """It has told nothing of the schedule yet, and of tasks it never will."""
+        worker.supervisor.states.append(a_child(SCHEDULER)._replace(vitals={}))
+        worker.health.note(TreeReady())
+        worker.health.note(ChildReady(name=SCHEDULER, incarnation=1, seconds=1.0, pid=4712))
+        worker.health.note(ChildBeat(name=SCHEDULER, incarnation=1, vitals={}, lag=0.0))
+        report = worker.health.report()
+
+        assert (report["status"], report["ready"], report["schedule"]) == ("healthy", True, {})
+        assert [(actor["name"], actor["running"], actor["done"]) for actor in report["actors"]] == [
+            ("mail#1", 0, 0),
+            (SCHEDULER, 0, 0),
+        ]
 
     def test_of_a_queue_that_nobody_has_counted_it_says_so(self, worker):
         worker.supervisor.states = [a_child(state="starting")]

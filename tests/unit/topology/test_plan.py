@@ -5,10 +5,10 @@ import re
 import pytest
 from django.test import override_settings
 
-from django_vtasks import topology
+from django_vtasks import conf, topology
 from django_vtasks.errors import ConfigError
 from django_vtasks.topology import capacity
-from django_vtasks.topology.plan import QueuePlan
+from django_vtasks.topology.plan import QueuePlan, slot_of, suspects_of
 
 QUEUES = {"mail": {"processes": 3, "concurrency": 5}, "images": {"concurrency": 1}, "reports": {}}
 
@@ -48,13 +48,6 @@ class TestQueues:
         with pytest.raises(ConfigError, match=re.escape("'image' is not in VTASKS_QUEUES. Did you mean 'images'?")):
             topology.plan(queues=["image"])
 
-    def test_a_batch_queue_is_not_served_yet_and_asking_for_it_says_so(self):
-        with override_settings(VTASKS_BATCH_QUEUES={"widgets": {"count": 5}}):
-            assert served() == {"default": (1, 20)}
-            assert topology.without_effect() == ["VTASKS_BATCH_QUEUES"]
-            with pytest.raises(ConfigError, match="'widgets' is a batch queue"):
-                topology.plan(queues=["widgets"])
-
     def test_a_backend_that_takes_any_queue_serves_those_that_are_asked_for(self):
         anything = {
             "default": {
@@ -89,6 +82,91 @@ class TestProcesses:
 
     def test_auto_is_at_least_one_on_any_machine(self):
         assert served(processes="auto")["default"][0] >= 1
+
+
+class TestBatchQueues:
+    @pytest.fixture(autouse=True)
+    def batches(self):
+        with override_settings(VTASKS_BATCH_QUEUES={"widgets": {"count": 5, "timeout": 0.5}}, VTASKS_QUEUES=["mail"]):
+            yield
+
+    def test_one_is_served_as_all_others_are(self):
+        widgets = QueuePlan("widgets", 1, 20, conf.Batch(5, 0.5))
+
+        assert topology.plan().queues == [QueuePlan("default", 1, 20), QueuePlan("mail", 1, 20), widgets]
+        assert topology.plan(queues=["widgets"]).queues == [widgets]
+        assert topology.without_effect() == []
+
+    def test_without_one_nothing_batches(self):
+        assert [queue.batch for queue in topology.plan(queues=["mail", "default"]).queues] == [None, None]
+
+    @pytest.mark.parametrize("asked", ["3", "auto"])
+    def test_it_has_one_process_however_many_the_others_have(self, asked, monkeypatch):
+        monkeypatch.setattr(capacity, "auto_processes", lambda _: 3)
+
+        assert {name: processes for name, (processes, _) in served(processes=asked).items()} == {
+            "default": 3, "mail": 3, "widgets": 1,
+        }  # fmt: skip
+        with override_settings(VTASKS_PROCESSES=4):
+            assert served()["widgets"][0] == 1
+
+    def test_it_has_as_many_as_its_own_setting_says(self):
+        with override_settings(VTASKS_QUEUES={"widgets": {"processes": 2, "concurrency": 3}}):
+            assert served(processes="7")["widgets"] == (2, 3)
+
+    def test_either_setting_makes_one(self):
+        with override_settings(VTASKS_BATCH_QUEUES={}, VTASKS_QUEUES={"widgets": {"batch": {"count": 7}}}):
+            [_, widgets] = topology.plan().queues
+
+        assert widgets == QueuePlan("widgets", 1, 20, conf.Batch(7, 5.0))
+
+    def test_an_actor_runs_as_many_tasks_at_a_time_as_a_batch_has_members(self):
+        assert [queue.most_running for queue in topology.plan(concurrency=3).queues] == [3, 3, 5]
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ({"count": 0}, "has count = 0 in queue 'widgets', which must be a whole number, at least 1"),
+            ({"timeout": -1}, "has timeout = -1 in queue 'widgets', which must be a positive number of seconds"),
+            ({"cuont": 5}, "has an unknown option 'cuont' in queue 'widgets'. Did you mean 'count'?"),
+        ],
+    )
+    def test_a_wrong_option_is_refused_and_named(self, options, reason):
+        with (
+            override_settings(VTASKS_BATCH_QUEUES={"widgets": options}),
+            pytest.raises(ConfigError, match=re.escape(f"VTASKS_BATCH_QUEUES {reason}")),
+        ):
+            topology.plan()
+
+
+class TestSlots:
+    @pytest.mark.parametrize(
+        ("queue", "names"),
+        [
+            (QueuePlan("mail", 1, 20), ["mail#1"]),
+            (QueuePlan("mail", 2, 20), ["mail#1", "mail#2"]),
+            (QueuePlan("mail", 1, 20, conf.Batch()), ["mail (batch)"]),
+            (QueuePlan("mail", 2, 20, conf.Batch()), ["mail (batch)#1", "mail (batch)#2"]),
+        ],
+    )
+    def test_an_actor_is_named_after_its_queue_and_what_it_does(self, queue, names):
+        assert [slot_of(queue, number) for number in range(1, queue.processes + 1)] == names
+
+    def test_the_one_for_suspects_is_named_apart(self):
+        assert suspects_of("mail") == "mail (suspects)"
+
+
+class TestScheduler:
+    def test_there_is_one_where_it_is_asked_for(self):
+        assert not topology.plan().scheduler
+        assert topology.plan(scheduler=True).scheduler
+
+    def test_it_is_an_actor_more(self):
+        assert topology.plan(scheduler=True, processes="3").actors == topology.plan(processes="3").actors + 1
+
+    def test_a_burst_cannot_have_one(self):
+        with pytest.raises(ConfigError, match=re.escape("--burst ends when no task is left, and --scheduler never")):
+            topology.plan(scheduler=True, burst=True)
 
 
 @pytest.mark.parametrize("concurrency", [0, -1])

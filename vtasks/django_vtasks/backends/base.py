@@ -45,6 +45,8 @@ class VTasksBackend(BaseTaskBackend):
         """Return the valid queue names; an empty set means any."""
         if self._explicit_queues is not None:
             return self._explicit_queues
+        if conf.problems():
+            return set()  # tasks are declared while a system check, which tells of them all, imports the project
         return {DEFAULT_TASK_QUEUE_NAME, *conf.current().queues}
 
     @queues.setter

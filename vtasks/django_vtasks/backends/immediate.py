@@ -110,7 +110,7 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
                 path = f"{type(error).__module__}.{type(error).__qualname__}"
                 text = "".join(traceback.format_exception(error))
                 result.errors.append(TaskError(exception_class_path=path, traceback=text))
-            observers.ended(type(self), result)
+            observers.ended_by(error, type(self), result)
 
 
 def _member(result: AnyResult) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from django_vtasks.brokers.base import Broker, Claim, Owner
+from django_vtasks.errors import LeaseLost
 from django_vtasks.worker.fetcher import EMPTY_PAUSE, PATIENCE, WAIT
 from django_vtasks.worker.outage import Outage
 from django_vtasks.worker.reconcile import Reconciler
@@ -46,6 +47,7 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._shedding: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
+        self._finishing = False
         self._outage = Outage(f"claim tasks of queue {queue}")
         self.empty_claims = 0
         self.taken = 0
@@ -59,6 +61,8 @@ class Batcher:
                 claims = await self._broker.claim(self._owner, self._queue, room, wait=self._wait)
             except Exception as error:  # noqa: BLE001 - whatever the store raises, the actor comes back by itself
                 self._reconciler.look_soon()
+                if isinstance(error, LeaseLost):
+                    self.give_up()  # what has not started runs elsewhere
                 await asyncio.sleep(self._outage.failed(error))
                 continue
             self._outage.over()
@@ -66,7 +70,7 @@ class Batcher:
             if claims:
                 self._add(claims)
             elif not self._wait:
-                self.finish()  # a burst: nothing that would fill the batch is coming
+                self._hasten()  # a burst: nothing that would fill the batch is coming
                 await asyncio.sleep(EMPTY_PAUSE)
 
     def ended(self, claim: Claim) -> None:
@@ -77,9 +81,11 @@ class Batcher:
             self._start_if_due()
 
     def finish(self) -> None:
-        """Let what has been collected run as soon as it can."""
-        self._due = 0.0
-        self._start_if_due()
+        """Let what has been collected run as soon as it can, even behind a long batch: no other is to come."""
+        self._finishing = True
+        if self._shedding is not None:
+            self._shedding.cancel()
+        self._hasten()
 
     def give_up(self) -> None:
         """Give back the members of the batch that has not started."""
@@ -96,6 +102,10 @@ class Batcher:
         most = min(self._slots.limit, self._slots.ahead) if self._running else self._slots.limit
         return max(0, most - len(self._members))
 
+    def _hasten(self) -> None:
+        self._due = 0.0
+        self._start_if_due()
+
     async def _until_there_is_room(self) -> int:
         while not (room := self._room):
             self._changed.clear()
@@ -107,7 +117,8 @@ class Batcher:
         self._slots.take(len(claims))
         if not self._members:
             self._due = asyncio.get_running_loop().time() + self._timeout
-            self._timer = asyncio.get_running_loop().call_at(self._due, self._start_if_due)
+            # The timer itself says that it is time: that of uvloop may ring half a millisecond early.
+            self._timer = asyncio.get_running_loop().call_at(self._due, self._hasten)
         self._members += claims
         self._start_if_due()
 
@@ -116,7 +127,8 @@ class Batcher:
         if not self._members or (len(self._members) < self._slots.limit and now < self._due):
             return
         if self._running:
-            self._shedding = self._shedding or asyncio.get_running_loop().call_at(now + PATIENCE, self._shed)
+            if not self._finishing:
+                self._shedding = self._shedding or asyncio.get_running_loop().call_at(now + PATIENCE, self._shed)
             return
         members = self._take_members()
         self._running = {id(claim): claim for claim in members}

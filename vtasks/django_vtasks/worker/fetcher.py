@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from django_vtasks.brokers.base import Broker, Claim, Owner
+from django_vtasks.errors import LeaseLost
 from django_vtasks.worker.outage import Outage
 from django_vtasks.worker.reconcile import Reconciler
 from django_vtasks.worker.slots import Slots
@@ -63,6 +64,8 @@ class Fetcher:
                 claims = await self._broker.claim(self._owner, self._queue, self._slots.room, wait=self._wait)
             except Exception as error:  # noqa: BLE001 - whatever the store raises, the actor comes back by itself
                 self._reconciler.look_soon()
+                if isinstance(error, LeaseLost):
+                    self.give_up()  # what has not started runs elsewhere
                 await asyncio.sleep(self._outage.failed(error))
                 continue
             self._outage.over()

@@ -156,7 +156,7 @@ class QueueWorker:
             return True
         deadline = asyncio.get_running_loop().time() + timeout
         await self._stop_fetching()
-        if isinstance(self._fetcher, Batcher) and not at_once.is_set():
+        if isinstance(self._fetcher, Batcher) and timeout > LAST_WORDS and not at_once.is_set():
             self._fetcher.finish()
         else:
             self._fetcher.give_up()

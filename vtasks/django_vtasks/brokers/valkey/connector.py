@@ -28,12 +28,14 @@ FREE_WITHIN = 1.0
 """Seconds for a connection of threads to become free."""
 NO_INTRODUCTION: dict[str, Any] = {"lib_name": None, "lib_version": None}
 """What the driver would tell of itself takes two round trips."""
+IDLE = 60.0
+"""Seconds without use after which a connection is replaced before it is used again."""
 CONNECTIONS = 16
 """Of a process's threads together, at most."""
 TLS_SCHEMES = ("valkeys", "rediss")
 SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
 OPTIONS = {
-    *("db", "username", "password", "health_check_interval", "socket_keepalive"),
+    *("db", "username", "password", "socket_keepalive"),
     *(
         "ssl_keyfile",
         "ssl_certfile",
@@ -199,7 +201,7 @@ def _check_options(query: str) -> None:
         if option not in OPTIONS:
             name = "an option" if "@" in query else f"the option {option!r}"
             raise ConfigError(f"BROKER_URL must not have {name}; known are {', '.join(sorted(OPTIONS))}.")
-        if option in {"db", "health_check_interval"} and not value.isdecimal():
+        if option == "db" and not value.isdecimal():
             raise ConfigError(f"BROKER_URL has the option {option!r}, which must be a number.")
 
 

@@ -6,6 +6,7 @@ server.
 
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from libvalkey import Reader, pack_command
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import InvalidResponse
 
-from django_vtasks.brokers.valkey.connector import CONNECTIONS, DEADLINE, FREE_WITHIN, Connector
+from django_vtasks.brokers.valkey.connector import CONNECTIONS, DEADLINE, FREE_WITHIN, IDLE, Connector
 from django_vtasks.brokers.valkey.scripts import Command
 from django_vtasks.brokers.valkey.threads import left
 
@@ -40,8 +41,10 @@ class Lines:
             line = self._take()
             try:
                 answers = line.exchange(commands)
-            except BaseException:
+            except BaseException as error:
                 line.close()  # what the server still says there is nobody's business
+                if isinstance(error, TimeoutError):
+                    self._close_free()  # the way there may be gone for all
                 raise
             self._free.append(line)
             if self._is_retired:
@@ -53,6 +56,9 @@ class Lines:
     def retire(self) -> None:
         """Close each connection when it has its answer."""
         self._is_retired = True
+        self._close_free()
+
+    def _close_free(self) -> None:
         while (line := self._pop()) is not None:
             line.close()
 
@@ -64,7 +70,7 @@ class Lines:
 
     def _take(self) -> "_Line":
         while (line := self._pop()) is not None:
-            if line.is_quiet:
+            if line.is_fresh:
                 return line
             line.close()
         return _Line(self._pool.make_connection())
@@ -82,15 +88,17 @@ class _Line:
         )
         self._buffer = bytearray(READ_AT_ONCE)
         self._timeout: float | None = None
+        self._used_at = time.monotonic()
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
 
     @property
-    def is_quiet(self) -> bool:
-        """Tell whether nothing was said since the last answer; a server that ends says so."""
-        return not self._poll.poll(0)
+    def is_fresh(self) -> bool:
+        """Tell whether the way there is sure to be open: a server that ends says so."""
+        return time.monotonic() - self._used_at < IDLE and not self._poll.poll(0)
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        self._used_at = time.monotonic()
         self._set_timeout()
         self._socket.sendall(b"".join(map(pack_command, commands)))
         return [self._answer() for _ in commands]

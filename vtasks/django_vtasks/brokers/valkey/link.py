@@ -178,16 +178,18 @@ class Link:
         clients = self._loops.get(asyncio.get_running_loop())
         if self._is_lost or clients is None or clients.term != self._term:
             return False
-        term = clients.term
 
+        # It holds the connections until the answer is here: nobody else may, when a term ends meanwhile.
         def finish(answers: list[Any] | Exception) -> None:
             answer: Any = answers if isinstance(answers, Exception) else answers[0]
             if isinstance(answer, NoScriptError) or (
-                isinstance(answer, Exception) and self._is_elsewhere(answer, term)
+                isinstance(answer, Exception) and self._is_elsewhere(answer, clients.term)
             ):
                 answer = NOT_DONE
             elif isinstance(answer, Exception):
-                answer = translated(answer, self.address)
+                cause, answer = answer, translated(answer, self.address)
+                if answer is not cause:
+                    answer.__cause__ = cause
             done(answer)
 
         return clients.send_soon(script(name).by_digest(keys, arguments), finish)
@@ -262,11 +264,19 @@ class Link:
         if not search.cancelled():
             search.exception()  # Those who wait have it; there may be none any more.
 
+    def _leave(self, term: int) -> None:
+        """Begin another term: where the name now leads, there may be the primary that this server is no more."""
+        with self._lock:
+            if term == self._term:
+                self._term += 1
+
     # A cluster -----------------------------------------------------------------------------------------------
 
     def _is_elsewhere(self, error: Exception, term: int) -> bool:
         """Note whether the server of a term may be out of office; tell whether it has refused the call for that."""
         if not self._connector.is_cluster:
+            if isinstance(error, ReadOnlyError):
+                self._leave(term)
             return False
         is_refusal = isinstance(error, ReadOnlyError) or code_of(error) == "MOVED"
         is_doubtful = is_refusal or not isinstance(error, ResponseError) or code_of(error) == "CLUSTERDOWN"

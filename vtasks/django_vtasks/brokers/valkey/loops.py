@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import valkey.asyncio
+from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import ResponseError, ValkeyError
 
 from django_vtasks.brokers.valkey.connector import DEADLINE, Connector
@@ -81,7 +83,7 @@ class LoopClients:
 
     def send_soon(self, command: Command, done: Done) -> bool:
         """Run a command if there is a connection; tell whether there is one."""
-        if self._pipe is None or not self._pipe.is_open:
+        if self._pipe is None or not self._pipe.is_fresh:
             return False
         self._pipe.send([command], DEADLINE, done)
         return True
@@ -127,22 +129,35 @@ class LoopClients:
                 raise not_known(replicas, error) from error
 
     async def _opened(self) -> Pipe:
-        if self._pipe is None or not self._pipe.is_open:
+        if self._pipe is None or not self._pipe.is_fresh:
             async with self._opening:
-                if self._pipe is None or not self._pipe.is_open:
-                    self._pipe = await Pipe.open(self._pool)
+                if self._pipe is None or not self._pipe.is_fresh:
+                    former, self._pipe = self._pipe, await self._open(self._pool)
+                    if former is not None:
+                        former.retire()
         return self._pipe
+
+    async def _open(self, pool: valkey.asyncio.ConnectionPool) -> Pipe:
+        pipe = await Pipe.open(pool)
+        if self._is_retired:  # meanwhile, and nobody would close this one
+            pipe.abort()
+            raise ValkeyConnectionError("the server has just been replaced")
+        return pipe
 
     @contextlib.asynccontextmanager
     async def _waiting_pipe(self, timeout: float) -> AsyncIterator[Pipe]:
         """Give a connection on which nobody else waits."""
         self._waits = {pipe for pipe in self._waits if pipe.is_open}
         free = self._waits.difference(self._taken)
+        for stale in [pipe for pipe in free if not pipe.is_fresh]:
+            free.discard(stale)
+            self._waits.discard(stale)
+            stale.retire()
         if free:
             pipe = free.pop()
         else:
             async with asyncio.timeout(timeout):
-                pipe = await Pipe.open(self._pool_of_waits)
+                pipe = await self._open(self._pool_of_waits)
             self._waits.add(pipe)
         self._taken.add(pipe)
         try:

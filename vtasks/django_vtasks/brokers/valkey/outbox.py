@@ -67,7 +67,9 @@ class Outbox:
         if answer is NOT_DONE:
             self._spawn(parcels, [call])
         elif isinstance(answer, Exception):
-            self._conclude(parcels, [], answer)
+            # What this server refuses of one queue is nothing to those that have gathered meanwhile.
+            is_refusal = isinstance(answer.__cause__, ResponseError)
+            self._conclude(parcels, [answer] * call.size, None if is_refusal else answer)
         else:
             self._deliver(parcels, call.accepted(answer))
 

@@ -14,6 +14,7 @@ from libvalkey import Reader, pack_command
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import InvalidResponse, ValkeyError
 
+from django_vtasks.brokers.valkey.connector import IDLE
 from django_vtasks.brokers.valkey.scripts import Command
 
 LOOK_EVERY = 0.5
@@ -37,7 +38,7 @@ class _Exchange(NamedTuple):
 
 
 class Remainder:
-    """The answers to what was sent for somebody who has been cancelled meanwhile."""
+    """The answers to what was sent for somebody who has been cancelled meanwhile; ``is_due`` if there are any."""
 
     def __init__(self) -> None:
         self.is_due = False
@@ -60,6 +61,7 @@ class Pipe(asyncio.BufferedProtocol):
         # One for all that arrives: to make one for each answer takes a tenth of the round trip.
         self._buffer = memoryview(bytearray(READ_AT_ONCE))
         self._exchanges: deque[_Exchange] = deque()
+        self._used_at = self._loop.time()
         self._looking: asyncio.TimerHandle | None = None
         self._is_heard = False
         self._heard_at = 0.0
@@ -84,6 +86,11 @@ class Pipe(asyncio.BufferedProtocol):
         return not (self._transport.is_closing() or self._is_retired)
 
     @property
+    def is_fresh(self) -> bool:
+        """Tell whether commands can be sent on a way that was open of late: firewalls forget idle connections."""
+        return self.is_open and (not self.is_idle or self._loop.time() - self._used_at < IDLE)
+
+    @property
     def is_connected(self) -> bool:
         """Tell whether answers can still come."""
         return not self._transport.is_closing()
@@ -99,7 +106,8 @@ class Pipe(asyncio.BufferedProtocol):
         An answer that still arrives then has ``patience`` seconds more.
         """
         self._transport.write(b"".join(map(pack_command, commands)))
-        self._exchanges.append(_Exchange(len(commands), self._loop.time() + timeout, [], done, patience))
+        self._used_at = self._loop.time()
+        self._exchanges.append(_Exchange(len(commands), self._used_at + timeout, [], done, patience))
         if self._looking is None:
             self._looking = self._loop.call_later(LOOK_EVERY, self._look)
 
@@ -113,10 +121,8 @@ class Pipe(asyncio.BufferedProtocol):
         answers: asyncio.Future[list[Any]] = self._loop.create_future()
 
         def done(result: list[Any] | Exception) -> None:
-            if remainder is not None:
-                remainder.is_due = False
-            if answers.done():
-                if remainder is not None and not remainder.answers.done():
+            if answers.cancelled():
+                if remainder is not None:
                     remainder.answers.set_result(result)
             elif isinstance(result, Exception):
                 answers.set_exception(result)
@@ -124,9 +130,14 @@ class Pipe(asyncio.BufferedProtocol):
                 answers.set_result(result)
 
         self.send(commands, timeout, done, patience)
-        if remainder is not None:
-            remainder.is_due = True
-        return await answers
+        try:
+            return await answers
+        except asyncio.CancelledError:
+            if remainder is not None:
+                remainder.is_due = True
+                if not answers.cancelled() and answers.exception() is None:  # it has arrived, too late for who waited
+                    remainder.answers.set_result(answers.result())
+            raise
 
     def retire(self) -> None:
         """Send nothing more, and close when all answers are here or overdue."""

@@ -79,8 +79,9 @@ def _plain(keys: Keys, queue: str, new: Sequence[New]) -> Push:
 
 def push_of_any_kind(keys: Keys, new: Sequence[New]) -> Push:
     """Return the call that adds tasks with locks, times and precedence, for several queues."""
-    queues = list(dict.fromkeys(task.envelope.queue for task in new))
-    locks = list(dict.fromkeys(task.envelope.unique.key for task in new if task.envelope.unique is not None))
+    queues = {queue: place for place, queue in enumerate(dict.fromkeys(task.envelope.queue for task in new), 1)}
+    unique_keys = dict.fromkeys(task.envelope.unique.key for task in new if task.envelope.unique is not None)
+    locks = {key: place for place, key in enumerate(unique_keys, 1)}
     names = [keys.queues]
     for queue in queues:
         names += [keys.waiting(queue), keys.delayed(queue), keys.bell(queue)]
@@ -89,11 +90,11 @@ def push_of_any_kind(keys: Keys, new: Sequence[New]) -> Push:
     for _, entry, envelope in new:
         unique = envelope.unique
         arguments += (
-            queues.index(envelope.queue) + 1,
+            queues[envelope.queue],
             entry,
             lane_of(envelope),
             "" if envelope.run_after is None else max(0, round(envelope.run_after * MICROSECONDS)),
-            0 if unique is None else locks.index(unique.key) + 1,
+            0 if unique is None else locks[unique.key],
             envelope.id,
             0 if unique is None or unique.ttl is None else max(1, round(unique.ttl * MILLISECONDS)),
         )
