@@ -387,8 +387,8 @@ class ServerContract(DatabaseContract):
 
         with self.open_transaction(broker.push, [a_task(unique=mutex())]) as waiting:
             assert await asyncio.wrap_future(waiting)
-            with pytest.raises(OperationalError):
-                await asyncio.wait_for(aside(broker.tick, dues), SOON)
+            ticks = await asyncio.wait_for(aside(broker.tick, dues), SOON)
+            assert ticks == [Tick.HELD_UP, Tick.ENQUEUED, Tick.HELD_UP, Tick.ENQUEUED]
             standings = await aside(broker.standings)
             assert {entry: standing.last for entry, standing in standings.items()} == {
                 "report": None,
@@ -398,6 +398,18 @@ class ServerContract(DatabaseContract):
             assert await aside(broker.depth, "mail") == Depth(waiting=2, delayed=0, running=0)
 
         assert await aside(broker.tick, dues) == [Tick.REFUSED, Tick.TAKEN, Tick.REFUSED, Tick.TAKEN]
+
+    async def test_entries_without_a_unique_task_are_ticked_while_another_waits_for_its_lock(self, broker, backdoor):
+        await schedule(broker, backdoor, "report", "cleanup")
+        dues = [due("report", NOON, unique=mutex()), due("cleanup", NOON)]
+
+        with self.open_transaction(broker.push, [a_task(unique=mutex())]) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            ticking = asyncio.ensure_future(aside(broker.tick, dues))
+            while await aside(broker.depth, "mail") != Depth(waiting=1, delayed=0, running=0):
+                assert not ticking.done()
+
+        assert await asyncio.wait_for(ticking, SOON) == [Tick.REFUSED, Tick.ENQUEUED]
 
     def lock_tasks(self):
         list(TaskRow.objects.using(self.alias).select_for_update())

@@ -7,14 +7,16 @@ from itertools import chain
 import pytest
 import valkey
 
-from django_vtasks.brokers.base import Depth
+from django_vtasks.brokers.base import Depth, Tick
 from django_vtasks.brokers.valkey import ValkeyBroker
+from django_vtasks.brokers.valkey import schedule as schedules
 from django_vtasks.brokers.valkey.entry import Entry
 from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.pipe import Pipe
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import BrokerUnavailable
 from tests.contract.broker import BrokerContract
-from tests.contract.given import ALICE, NOON, due, in_an_hour, mutex, tasks
+from tests.contract.given import ALICE, BOB, NOON, due, in_an_hour, mutex, tasks
 from tests.contract.steps import SOON, idle_claim, schedule, take
 from tests.contract.threads import aside, at_once
 
@@ -142,6 +144,27 @@ class ValkeyContract(BrokerContract):
         yield backdoor
         backdoor.close()
 
+    @pytest.mark.parametrize("moment", ["before", "behind"])
+    async def test_a_claim_that_is_cancelled_in_the_turn_of_its_answer_is_given_back(self, broker, monkeypatch, moment):
+        await broker.claim(ALICE, "mail", 9)
+        await broker.apush(tasks(3))
+        arrived = Pipe.buffer_updated
+
+        def arrive(pipe, size):
+            if moment == "before":
+                claiming.cancel()
+            arrived(pipe, size)
+            claiming.cancel()
+
+        claiming = asyncio.create_task(broker.claim(ALICE, "mail", 9))
+        monkeypatch.setattr(Pipe, "buffer_updated", arrive)
+        await asyncio.wait({claiming}, timeout=SOON)
+        monkeypatch.undo()
+        assert claiming.cancelled()
+
+        for _ in range(3):
+            assert len(await broker.claim(BOB, "mail", 1, wait=SOON)) == 1
+
     @pytest.mark.parametrize("wait", [0.0, 60.0], ids=["at once", "on the bell"])
     async def test_what_the_server_books_for_a_claim_that_was_cancelled_is_given_back(self, broker, backdoor, wait):
         """It would be nobody's until the owner's next look at what is booked on it, and a paused owner never looks."""
@@ -188,7 +211,7 @@ class ValkeyContract(BrokerContract):
         assert "WRONGTYPE" in str(fates[1])
         assert await aside(broker.queues) == ["first", "images", "mail"]
 
-    async def test_a_queue_that_is_spoilt_holds_up_its_own_slots_only(self, broker, backdoor):
+    async def test_a_queue_that_is_spoilt_holds_up_its_own_slots_only(self, broker, backdoor, caplog):
         await schedule(broker, backdoor, "report", "bad", "cleanup")
         await aside(backdoor.spoil, "spoilt")
         dues = [
@@ -197,14 +220,46 @@ class ValkeyContract(BrokerContract):
             due("cleanup", NOON, run_after=in_an_hour()),
         ]
 
-        for _ in range(2):
-            with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
-                await aside(broker.tick, dues)
-
+        assert await aside(broker.tick, dues) == [Tick.ENQUEUED, Tick.HELD_UP, Tick.ENQUEUED]
+        assert await aside(broker.tick, dues) == [Tick.TAKEN, Tick.HELD_UP, Tick.TAKEN]
+        assert sum("WRONGTYPE" in message for message in caplog.messages) == 1
         standings = await aside(broker.standings)
         assert {entry: each.last for entry, each in standings.items()} == {"report": NOON, "bad": None, "cleanup": NOON}
         assert await aside(broker.depth, "mail") == Depth(waiting=1, delayed=1, running=0)
         assert await aside(backdoor.locks) == {}
+
+    async def test_slots_that_too_few_replicas_have_are_enqueued_all_the_same(self, broker, backdoor, caplog):
+        """To do them again would do nothing, and nobody would be told of them."""
+        await schedule(broker, backdoor, "report", "cleanup")
+        await aside(broker.tick, [due("cleanup", NOON)])
+        broker._replicas = 9
+        dues = [due("report", NOON, unique=mutex()), due("cleanup", NOON), due("cleanup", NOON + 60, unique=mutex())]
+
+        assert await aside(broker.tick, dues) == [Tick.ENQUEUED, Tick.TAKEN, Tick.REFUSED]
+        assert await aside(broker.tick, dues) == [Tick.TAKEN] * 3
+        assert sum("MIN_REPLICAS" in message for message in caplog.messages) == 1
+
+    async def test_slots_of_a_call_that_fails_half_way_are_known(self, broker, backdoor, monkeypatch, caplog):
+        names = [f"entry-{number}" for number in range(schedules.AT_ONCE + 1)]
+        await schedule(broker, backdoor, *names)
+        dues = [due(name, NOON) for name in names]
+        call, calls = broker._link.call, []
+
+        def fail_later(*args, **kwargs):
+            calls.append(args)
+            if len(calls) > 1:
+                raise BrokerUnavailable("away")
+            return call(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(broker._link, "call", fail_later)
+            ticks = await aside(broker.tick, dues)
+            with pytest.raises(BrokerUnavailable):
+                await aside(broker.tick, dues)
+
+        assert ticks == [Tick.ENQUEUED] * schedules.AT_ONCE + [Tick.HELD_UP]
+        assert caplog.messages == ["Slots are held up: away"]
+        assert await aside(broker.tick, dues) == [Tick.TAKEN] * schedules.AT_ONCE + [Tick.ENQUEUED]
 
     async def test_a_push_whose_task_is_cancelled_does_not_hold_up_the_next(self, broker):
         first = asyncio.ensure_future(broker.apush(tasks(1)))

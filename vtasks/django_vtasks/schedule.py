@@ -92,6 +92,9 @@ class Cron:
 
     One that names hours goes by the clock on the wall: a time that the clock leaves out is due at the jump, one that it
     shows twice is due the first time. One that is due in every hour takes no notice: its intervals stay as they are.
+
+    In a zone whose clocks are set by half an hour (Australia/Lord_Howe) one that is due in every hour may have a slot
+    in that hour which only who asks for the next one after the jump finds: there it is due or not, but never twice.
     """
 
     __slots__ = ("_expression", "_zone", "fingerprint")

@@ -18,12 +18,16 @@ BASIS = read({"basis": {"task": "tests.app.tasks.add", "schedule": 60}}).entries
 
 
 class Store(MemoryBroker):
-    """Keeps what was enqueued: entry and slot; the calls named in `trouble` raise, those in `lost` after their work."""
+    """Keeps what was enqueued: entry and slot; the calls named in `trouble` raise, those in `lost` after their work.
+
+    Entries in `held_up` are.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock=clock)
         self.trouble: dict[str, Exception] = {}
         self.lost: dict[str, Exception] = {}
+        self.held_up: set[str] = set()
         self.calls: list[list[Due]] = []
         self.enqueued: list[tuple[str, float]] = []
 
@@ -42,7 +46,9 @@ class Store(MemoryBroker):
     def _tick(self, dues):
         assert all(one.slot <= other.slot for one, other in pairwise(dues))
         self.calls.append(list(dues))
-        ticks = super().tick(dues)
+        free = [due for due in dues if due.entry not in self.held_up]
+        verdicts = iter(super().tick(free))
+        ticks = [Tick.HELD_UP if due.entry in self.held_up else next(verdicts) for due in dues]
         self.enqueued += [(due.entry, due.slot) for due, tick in zip(dues, ticks, strict=True) if tick is Tick.ENQUEUED]
         return ticks
 

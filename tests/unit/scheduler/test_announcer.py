@@ -1,12 +1,16 @@
 """The project's receivers learn of scheduled tasks as of any others."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from django.db import OperationalError, connections
 from django.tasks import TaskResultStatus
 from django.tasks.signals import task_enqueued  # noqa: TID251 - a user's receiver
 
 from django_vtasks.brokers.base import Tick
 from django_vtasks.scheduler.announcer import Announcer
 from django_vtasks.signals import task_refused
+from tests import databases
 from tests.unit.scheduler.stage import NOON, an_entry
 
 
@@ -22,7 +26,7 @@ def announce():
     dues = [entry.due(NOON, NOON) for entry in entries]
 
     def announce(*ticks):
-        announcer.tell(dues, ticks)
+        announcer.tell(dues[: len(ticks)], ticks)
         return dues
 
     return announce
@@ -71,3 +75,38 @@ def test_a_receiver_that_fails_is_logged_and_keeps_nobody_from_being_told(announ
         "A receiver failed that was told of the scheduled task one",
         "A receiver failed that was told of the scheduled task two",
     ]
+
+
+def test_a_database_connection_that_breaks_under_a_receiver_is_replaced(announce):
+    """The receivers are told on a thread that no request ends."""
+    databases.require_server("postgres")
+    sessions = []
+
+    def use_the_database(**kwargs):
+        with connections["postgres"].cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            sessions.append(cursor.fetchone()[0])
+
+    def tell_and_break_and_tell():
+        connection = connections["postgres"]
+        connection.settings_dict = connection.settings_dict | {"NAME": "postgres", "CONN_MAX_AGE": None}
+        announce(Tick.ENQUEUED)
+        announce(Tick.ENQUEUED)
+        with pytest.raises(OperationalError), connection.wrap_database_errors:
+            connection.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        for _ in range(3):
+            announce(Tick.ENQUEUED)
+        connections.close_all()
+
+    task_enqueued.connect(use_the_database)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(tell_and_break_and_tell).result()
+    finally:
+        task_enqueued.disconnect(use_the_database)
+
+    kept, *others = sessions
+    assert others[0] == kept
+    assert len(others) == 4
+    assert len(set(others[1:])) == 1
+    assert kept not in others[1:]

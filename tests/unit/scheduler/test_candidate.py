@@ -9,7 +9,8 @@ import pytest
 from django_vtasks.brokers.base import Ack, Owner, Tick
 from django_vtasks.errors import BrokerUnavailable
 from django_vtasks.schedule import BOUND, Misfire
-from django_vtasks.scheduler.candidate import EntryState
+from django_vtasks.scheduler.agenda import LONGEST_RETRY
+from django_vtasks.scheduler.candidate import MOST, EntryState
 from django_vtasks.scheduler.entries import read
 from django_vtasks.worker.outage import LONGEST_DELAY
 from tests.unit.scheduler.stage import LEASE, NOON, Stage, an_entry
@@ -360,6 +361,139 @@ def test_a_lead_that_cannot_be_given_up_is_no_reason_to_fail(stage, caplog):
     assert "Could not resign the lead of the schedule: away" in caplog.messages
 
 
+# One entry's trouble
+
+
+def test_an_entry_that_is_held_up_costs_the_others_no_slot(stage, caplog):
+    leader = stage.candidate(an_entry(schedule=1), an_entry("blocked", 1))
+    stage.run(5.5)
+    stage.store.held_up = {"blocked"}
+    stage.run(60)
+    assert stage.slots() == [float(slot) for slot in range(1, 66)]
+    assert stage.slots("blocked") == [1, 2, 3, 4, 5]
+    assert len([due for due, tick in stage.told if due.entry == "tick" and tick is Tick.ENQUEUED]) == 65
+    assert leader.is_leader
+    assert caplog.messages == ["Slots are held up, and are tried again: blocked"]
+
+    stage.store.held_up = set()
+    stage.run(LONGEST_RETRY)
+    assert stage.slots("blocked")[5] > 65
+    assert "Slots were missed, and do not run: blocked" in caplog.messages[-1]
+    assert stage.slots("blocked")[-1] == stage.slots()[-1] == 70
+
+
+def test_an_entry_that_is_held_up_is_tried_less_and_less_but_every_few_seconds(stage):
+    stage.candidate(an_entry(schedule=1))
+    stage.run(0.5)
+    stage.store.held_up = {"tick"}
+    stage.run(60)
+
+    assert 60 / LONGEST_RETRY <= len(stage.store.calls) <= 60 / LONGEST_RETRY + 6
+
+
+@pytest.mark.parametrize("policy", list(Misfire))
+def test_a_slot_that_was_held_up_runs_when_no_later_one_is_due(stage, policy):
+    stage.candidate(an_entry(schedule=600, misfire=policy))
+    stage.run(599)
+    stage.store.held_up = {"tick"}
+    stage.run(300)
+    stage.store.held_up = set()
+    stage.run(400)
+
+    assert stage.slots() == [600, 1200]
+
+
+@pytest.mark.parametrize(
+    ("policy", "made_up", "dropped"),
+    [(Misfire.LATEST, [2400.0], [3]), (Misfire.SKIP, [], [2, 2]), (Misfire.ALL, [600.0, 1200.0, 1800.0, 2400.0], [])],
+)
+def test_of_slots_that_were_held_up_those_run_that_the_policy_says(stage, caplog, policy, made_up, dropped):
+    stage.candidate(an_entry(schedule=600, misfire=policy))
+    stage.run(1)
+    stage.store.held_up = {"tick"}
+    stage.run(2499)
+    stage.store.held_up = set()
+    stage.run(499)
+    assert stage.slots() == made_up
+    stage.run(101)
+
+    assert stage.slots() == [*made_up, 3000]
+    said = [message for message in caplog.messages if "missed" in message]
+    assert said == [f"Slots were missed, and do not run: tick ({count})" for count in dropped]
+
+
+def test_missed_slots_that_are_held_up_wait_in_their_order(stage):
+    stage.candidate(an_entry(schedule=1, misfire=Misfire.ALL))
+    stage.run(0.5)
+    stage.now += 50
+    stage.store.held_up = {"tick"}
+    stage.candidate(an_entry(schedule=1, misfire=Misfire.ALL))
+    stage.run(10)
+    stage.store.held_up = set()
+    stage.run(LONGEST_RETRY)
+
+    assert stage.slots() == [float(slot) for slot in range(1, 66)]
+
+
+def test_a_retry_that_raises_costs_the_others_nothing(stage):
+    leader = stage.candidate(an_entry(schedule=1), an_entry("blocked", 3600))
+    stage.run(3599)
+    stage.store.held_up = {"blocked"}
+    tick = stage.store.tick
+
+    def fail(dues):
+        if {due.entry for due in dues} == {"blocked"}:
+            raise BrokerUnavailable("one queue")
+        return tick(dues)
+
+    stage.store.tick = fail
+    stage.run(60)
+    assert leader.is_leader
+    assert len(stage.slots()) == 3659
+    stage.store.tick = tick
+    stage.store.held_up = set()
+    stage.run(LONGEST_RETRY)
+
+    assert stage.slots("blocked") == [3600]
+
+
+def test_very_many_slots_are_enqueued_in_turns_between_which_the_lead_is_kept(stage, monkeypatch):
+    entries = [an_entry(f"entry-{number}", 1, misfire=Misfire.ALL) for number in range(50)]
+    stage.candidate(*entries)
+    stage.run(0.5)
+    stage.now += 60
+    leader = stage.candidate(*entries)
+    tick, lead, terms = stage.store.tick, stage.store.lead, []
+
+    def slowly(dues):
+        stage.now += LEASE / 4
+        return tick(dues)
+
+    def note(*args):
+        terms.append(sum(map(len, stage.store.calls)))
+        return lead(*args)
+
+    stage.store.tick, stage.store.lead = slowly, note
+    for _ in range(4):
+        assert leader.turn() == 0
+
+    assert max(map(len, stage.store.calls)) == MOST
+    assert len(stage.store.enqueued) == len(set(stage.store.enqueued)) > 3 * MOST
+    assert terms == [0, MOST, 2 * MOST, 3 * MOST]
+
+
+def test_slots_that_were_missed_in_the_leaders_own_term_were_not_missed_for_want_of_one(stage, caplog):
+    stage.candidate(an_entry(misfire=Misfire.SKIP))
+    stage.run(15)
+    stage.store.trouble["tick"] = BrokerUnavailable("away")
+    stage.run(60)
+    stage.store.trouble.clear()
+    stage.run(LONGEST_DELAY)
+
+    assert any(message.startswith("Slots were missed, and do not run: tick (") for message in caplog.messages)
+    assert not any("while nobody led" in message for message in caplog.messages)
+
+
 # Clocks
 
 
@@ -472,8 +606,50 @@ def test_a_candidate_tells_who_leads_and_how_each_entry_stands(stage):
         "tick": EntryState(NOON + 30, NOON + 40),
         "daily": EntryState(None, NOON + 17 * 3600),
     }
-    assert south.state().entries["tick"].next == NOON + 40
-    assert south.state().entries["tick"].last in {NOON + 10, NOON + 20, NOON + 30}
+    last, following = south.state().entries["tick"]
+    assert last in {NOON + 10, NOON + 20, NOON + 30}
+    assert following == last + 10
+
+
+def test_an_entry_that_is_overdue_is_told_as_such_whether_it_is_held_up_or_the_store_away(stage):
+    leader = stage.candidate(an_entry(), an_entry("blocked"), an_entry("daily", "0 5 * * *"))
+    stage.run(15)
+    stage.store.held_up = {"blocked"}
+    stage.run(30)
+    assert leader.state().entries["tick"] == EntryState(NOON + 40, NOON + 50)
+    assert leader.state().entries["blocked"] == EntryState(NOON + 10, NOON + 20)
+
+    stage.store.trouble = dict.fromkeys(("lead", "tick"), BrokerUnavailable("away"))
+    stage.run(60)
+    assert not leader.is_leader
+    assert leader.state().entries == {
+        "tick": EntryState(NOON + 40, NOON + 50),
+        "blocked": EntryState(NOON + 10, NOON + 20),
+        "daily": EntryState(None, NOON + 17 * 3600),
+    }
+
+
+def test_a_slot_that_the_store_is_busy_with_is_overdue(stage):
+    leader = stage.candidate(an_entry())
+    stage.run(9)
+    seen = []
+    tick = stage.store.tick
+
+    def look(dues):
+        seen.append(leader.state().entries["tick"].next)
+        return tick(dues)
+
+    stage.store.tick = look
+    stage.run(3)
+
+    assert seen == [NOON + 10]
+
+
+def test_next_slots_are_looked_for_of_the_entries_that_are_told_alone(stage):
+    leader = stage.candidate(an_entry(), an_entry("other"))
+    stage.run(15)
+
+    assert leader.state(1).entries == {"tick": EntryState(NOON + 10, NOON + 20)}
 
 
 def test_changes_of_the_leader_are_in_the_log_once_each(stage, caplog):

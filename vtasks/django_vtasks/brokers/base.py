@@ -168,6 +168,8 @@ class Tick(Enum):
     """The slot is recorded, but an equal unique task is under way."""
     TAKEN = "taken"
     """Nothing is recorded: this slot has been before, or a later one; or the entry is not registered, or not for it."""
+    HELD_UP = "held up"
+    """Nothing is known to be recorded, for a reason in the store's log: it is to be tried again."""
 
 
 class Reclaimed(msgspec.Struct, frozen=True):
@@ -338,8 +340,7 @@ class Coordinator(Protocol):
         """Record each slot and enqueue its task, in one step for each; see Tick.
 
         Whoever does this, leader or not, and however often: each slot is enqueued once. Those of one entry ascend.
-        Raise before anything is recorded when a task cannot be encoded. What raises later may have recorded some, each
-        with its task; the same call again does the rest.
+        Raise before anything is recorded when a task cannot be encoded; never when something is known to be recorded.
         """
         ...
 

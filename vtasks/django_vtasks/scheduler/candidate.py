@@ -2,12 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from django.db import connections
 
 from django_vtasks.brokers.base import Coordinator, Due, Standing, Tick
+from django_vtasks.brokers.seldom import Seldom
 from django_vtasks.scheduler.agenda import Agenda
 from django_vtasks.scheduler.entries import Entry
 from django_vtasks.worker.outage import Outage
@@ -24,10 +26,12 @@ STEP = 1.0
 """Seconds that a clock is set by, which are not worth a word."""
 NAMED = 5
 """Entries that a line of the log names, at most."""
+MOST = 1000
+"""Slots of one turn; the lead is kept in between."""
 
 
 class EntryState(NamedTuple):
-    """The last slot of an entry and the next, in seconds since the epoch."""
+    """The last slot of an entry and the next, in seconds since the epoch; a next one that has passed is overdue."""
 
     last: float | None
     next: float | None
@@ -73,7 +77,8 @@ class Candidate:
         self._renew_at = self._read_at = float("-inf")
         self._turned_at = (0.0, 0.0)
         self._begun: dict[str, tuple[float, float]] = {}
-        self._last: dict[str, float | None] = {}
+        self._standings: dict[str, Standing] = {}
+        self._held_up = Seldom(logger, monotonic=monotonic)
         self._leader: str | None = None
 
     @property
@@ -81,14 +86,22 @@ class Candidate:
         """Tell whether this candidate leads, as far as it knows."""
         return self._agenda is not None
 
-    def state(self) -> State:
-        """Return how the schedule stands, as far as this candidate knows; may be called on any thread."""
-        now, last = self._clock(), dict(self._last)
-        entries = {
-            entry.name: EntryState(slot := last.get(entry.name), entry.timetable.after(max(now, slot or now)))
-            for entry in self._entries
-        }
-        return State(self._node if self.is_leader else self._leader, self.is_leader, entries)
+    def state(self, most: int | None = None) -> State:
+        """Return how the schedule stands, as far as this candidate knows; may be called on any thread.
+
+        Of the first ``most`` entries alone, if it is given: to find the next slots of many takes time.
+        """
+        agenda, standings = self._agenda, dict(self._standings)
+        leads = agenda is not None
+        next_slots = {} if agenda is None else agenda.next_slots()
+        entries = {}
+        for entry in islice(self._entries, most):
+            standing = standings.get(entry.name)
+            following = next_slots.get(entry.name)
+            if following is None:
+                following = entry.timetable.after(self._clock() if standing is None else _over(standing))
+            entries[entry.name] = EntryState(None if standing is None else standing.last, following)
+        return State(self._node if leads else self._leader, leads, entries)
 
     def turn(self) -> float:
         """Do what is to be done now; return the seconds until the next turn."""
@@ -118,9 +131,16 @@ class Candidate:
         if self._agenda is None:
             return TRY_EVERY * self._lease
         self._mind_the_clock()
-        if dues := self._agenda.take(self._clock()):
-            self._enqueue(dues)
-        return max(0.0, min(self._agenda.next - self._clock(), self._renew_at - self._monotonic()))
+        agenda = self._agenda
+        if dues := agenda.take(self._clock(), MOST):
+            self._settle(agenda, dues, self._coordinator.tick(dues))
+        if dues := agenda.take_held_up(self._clock(), self._monotonic(), MOST):
+            self._settle(agenda, dues, self._try_again(dues))
+        if agenda.dropped:
+            self._tell_dropped(agenda)
+        steady = self._monotonic()
+        pause = min(agenda.next - self._clock(), agenda.next_retry - steady, self._renew_at - steady)
+        return max(0.0, pause)
 
     # The lead ------------------------------------------------------------------------------------------------
 
@@ -135,7 +155,8 @@ class Candidate:
         if term != self._term:
             logger.info("%s leads the schedule of %d entries (term %d)", self._node, len(self._entries), term)
             self._term, self._agenda = term, None
-        if self._agenda is None:
+            self._open_agenda(" while nobody led")
+        elif self._agenda is None:
             self._open_agenda()
 
     def _follow(self) -> None:
@@ -145,22 +166,20 @@ class Candidate:
             self._term = self._agenda = None
         self._leader = self._coordinator.leader(ROLE)
         if self._monotonic() >= self._read_at:
-            self._last = {name: standing.last for name, standing in self._coordinator.standings().items()}
+            self._standings = self._coordinator.standings()
             self._read_at = self._monotonic() + self._lease
 
-    def _open_agenda(self) -> None:
+    def _open_agenda(self, why: str = "") -> None:
         """Ask the store what has been done, and begin with what was missed."""
         known = self._coordinator.standings()
         standings = self._coordinator.register(self._timetables)
-        self._last = {name: standing.last for name, standing in standings.items()}
+        self._standings = standings
         now = self._clock()
         since = {name: self._open_since(name, standing, known, now) for name, standing in standings.items()}
         self._agenda = Agenda(self._entries, since, now, self._lease)
         self._turned_at = now, self._monotonic()
-        if dropped := self._agenda.dropped:
-            named = ", ".join(f"{name} ({count})" for name, count in list(dropped.items())[:NAMED])
-            more = f" and {len(dropped) - NAMED} more entries" if len(dropped) > NAMED else ""
-            logger.warning("Slots were missed while nobody led, and do not run: %s%s", named, more)
+        if self._agenda.dropped:
+            self._tell_dropped(self._agenda, why)
 
     def _open_since(self, name: str, standing: Standing, known: Mapping[str, Standing], now: float) -> float:
         """Return the moment after which an entry's slots are open."""
@@ -169,7 +188,7 @@ class Candidate:
             self._begun[name] = standing.since, now
         begun = self._begun.get(name)
         own = begun[1] if begun is not None and begun[0] == standing.since else standing.since
-        return max(own, standing.since, standing.since if standing.last is None else standing.last)
+        return max(own, _over(standing))
 
     # Slots ---------------------------------------------------------------------------------------------------
 
@@ -183,8 +202,33 @@ class Candidate:
             logger.warning("The clock has been set by %+.0f s", jump)
         self._open_agenda()
 
-    def _enqueue(self, dues: Sequence[Due]) -> None:
-        ticks = self._coordinator.tick(dues)
-        for due in dues:
-            self._last[due.entry] = due.slot
+    def _try_again(self, dues: Sequence[Due]) -> Sequence[Tick]:
+        """Tick what was held up; the others are not to suffer from it, whatever it is."""
+        try:
+            return self._coordinator.tick(dues)
+        except Exception as error:  # noqa: BLE001 - were it the store's, the lead would be lost, too
+            self._held_up.warning("Slots are held up: %s", error)
+            return [Tick.HELD_UP] * len(dues)
+
+    def _settle(self, agenda: Agenda, dues: Sequence[Due], ticks: Sequence[Tick]) -> None:
+        for due, tick in zip(dues, ticks, strict=True):
+            if tick is not Tick.HELD_UP:
+                self._standings[due.entry] = self._standings[due.entry]._replace(last=due.slot)
+        if news := agenda.settle(dues, ticks, self._monotonic()):
+            self._held_up.warning("Slots are held up, and are tried again: %s", _named(news, len(news)))
         self._tell(dues, ticks)
+
+    def _tell_dropped(self, agenda: Agenda, why: str = "") -> None:
+        dropped, agenda.dropped = agenda.dropped, {}
+        named = _named((f"{name} ({count})" for name, count in dropped.items()), len(dropped))
+        logger.warning("Slots were missed%s, and do not run: %s", why, named)
+
+
+def _over(standing: Standing) -> float:
+    """Return up to when the slots of an entry are over."""
+    return standing.since if standing.last is None else max(standing.since, standing.last)
+
+
+def _named(names: Iterable[str], count: int) -> str:
+    more = f" and {count - NAMED} more entries" if count > NAMED else ""
+    return ", ".join(islice(names, NAMED)) + more

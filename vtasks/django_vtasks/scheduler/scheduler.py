@@ -37,9 +37,12 @@ class Scheduler:
         """Tell whether this scheduler leads."""
         return self._candidate.is_leader
 
-    def state(self) -> State:
-        """Return who leads, and the last and the next slot of each entry, as far as this scheduler knows."""
-        return self._candidate.state()
+    def state(self, most: int | None = None) -> State:
+        """Return who leads, and the last and the next slot of each entry, as far as this scheduler knows.
+
+        Of the first ``most`` entries alone, if it is given.
+        """
+        return self._candidate.state(most)
 
     def stop(self) -> None:
         """Let run() end when the call to the store that is under way has returned."""

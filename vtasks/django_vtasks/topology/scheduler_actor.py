@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from django_vtasks.scheduler import entries
@@ -18,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0
 """Seconds for which what is told of the entries may be old: to find the next slots of many takes time."""
+LAST_MOMENT = 0.5
+"""Seconds for resigning when all shall end at once."""
 MOST_TOLD = 100
 """Entries of which the health page tells."""
 
@@ -60,22 +61,25 @@ class SchedulerActor(Actor[object]):
         self._running.add_done_callback(lambda task: _fail(task, context))
 
     async def on_stop(self, timeout: float, hurry: asyncio.Event) -> None:
-        """Resign."""
+        """Resign; told to hurry, not for longer than a moment, however silent the store is."""
         if self._scheduler is None or self._running is None:
             return
         self._scheduler.stop()
-        await asyncio.wait({self._running}, timeout=timeout)
+        hurrying = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait({self._running, hurrying}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        await asyncio.wait({self._running}, timeout=LAST_MOMENT)
 
     def vitals(self) -> Mapping[str, Any]:
         """Return who leads, and how the entries stand."""
         told_at, told = self._told
         if self._scheduler is None or time.monotonic() - told_at < LOOK_EVERY:
             return told
-        state = self._scheduler.state()
+        state = self._scheduler.state(MOST_TOLD)
         told = {
             "leader": state.leader,
             "leads": state.is_leader,
-            "entries": {name: entry._asdict() for name, entry in islice(state.entries.items(), MOST_TOLD)},
+            "entries": {name: entry._asdict() for name, entry in state.entries.items()},
         }
         self._told = time.monotonic(), told
         return told

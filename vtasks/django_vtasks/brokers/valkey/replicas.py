@@ -22,18 +22,20 @@ def answer_of(answers: Sequence[Any], wanted: int) -> Any:
     if isinstance(answer, Exception):
         raise answer
     if isinstance(replicas, Exception):
-        raise not_known(wanted, replicas)
+        raise not_known(wanted, replicas, answer)
     if replicas < wanted:
         raise NotReplicated(
             f"What was enqueued is on the primary and on {replicas} replicas, not on {wanted} (MIN_REPLICAS), after "
-            f"{REPLICATE_WITHIN:g} s; it runs unless the primary is lost."
+            f"{REPLICATE_WITHIN:g} s; it runs unless the primary is lost.",
+            answer=answer,
         )
     return answer
 
 
-def not_known(wanted: int, error: Exception) -> NotReplicated:
+def not_known(wanted: int, error: Exception, answer: Any = None) -> NotReplicated:
     """Return the error of a wait that was ended."""
     return NotReplicated(
         f"What was enqueued is on a primary that has just been replaced; nobody knows whether {wanted} replicas "
-        f"(MIN_REPLICAS) have it too: {error}"
+        f"(MIN_REPLICAS) have it too: {error}",
+        answer=answer,
     )

@@ -1,15 +1,19 @@
 """Who leads by the server's clock, and which slots of a schedule are done."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import batched, chain
 from typing import Any
 
 from django_vtasks.brokers.base import Due, Standing, Tick
+from django_vtasks.brokers.seldom import Seldom
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
 from django_vtasks.brokers.valkey.pushing import BYTES_AT_ONCE, New, push_of_any_kind
 from django_vtasks.brokers.valkey.scripts import Argument
-from django_vtasks.errors import BrokerUnavailable
+from django_vtasks.errors import NotReplicated
+
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 500
 """Dues of one call, during which the server does nothing else."""
@@ -23,6 +27,8 @@ class Schedule:
     def __init__(self, keys: Keys, link: Link) -> None:
         self._keys = keys
         self._link = link
+        self._trouble = Seldom(logger)
+        self._replication = Seldom(logger)
 
     def lead(self, role: str, node: str, ttl: float) -> int | None:
         """Take or keep a role."""
@@ -47,11 +53,21 @@ class Schedule:
     def tick(self, dues: Sequence[Due], *, replicas: int) -> list[Tick]:
         """Record slots and enqueue their tasks, some hundred in each call."""
         pairs = [(due, New.of(due.envelope)) for due in dues]
-        verdicts = [verdict for some in _chunks(pairs) for verdict in self._tick_some(some, replicas)]
-        for verdict in verdicts:
-            if verdict not in TICKS:
-                raise BrokerUnavailable(f"Valkey at {self._link.address} refuses: {verdict.decode()}")
-        return [TICKS[verdict] for verdict in verdicts]
+        ticks: list[Tick] = []
+        for some in _chunks(pairs):
+            try:
+                verdicts = self._tick_some(some, replicas)
+            except Exception as error:
+                if not ticks:
+                    raise
+                self._trouble.warning("Slots are held up: %s", error)
+                break
+            ticks += [TICKS.get(verdict, Tick.HELD_UP) for verdict in verdicts]
+            if refusals := [verdict for verdict in verdicts if verdict not in TICKS]:
+                self._trouble.warning(
+                    "Slots are held up: Valkey at %s refuses: %s", self._link.address, refusals[0].decode()
+                )
+        return ticks + [Tick.HELD_UP] * (len(dues) - len(ticks))
 
     def _tick_some(self, pairs: Sequence[tuple[Due, New]], replicas: int) -> list[Any]:
         """Return what the script says of each."""
@@ -59,12 +75,20 @@ class Schedule:
         slots: list[Argument] = []
         for due, _ in pairs:
             slots += due.entry, round(due.slot * MICROSECONDS)
-        verdicts: list[Any] = self._link.call(
-            "tick",
-            [self._keys.schedule, self._keys.slots, *push.keys],
-            [len(pairs), *slots, *push.arguments],
-            replicas=replicas,
-        )
+        verdicts: list[Any]
+        try:
+            verdicts = self._link.call(
+                "tick",
+                [self._keys.schedule, self._keys.slots, *push.keys],
+                [len(pairs), *slots, *push.arguments],
+                replicas=replicas,
+            )
+        except NotReplicated as error:
+            # What is recorded is not to be done again, whoever has it.
+            if not isinstance(error.answer, list):
+                raise
+            self._replication.warning("%s", error)
+            verdicts = error.answer
         return verdicts
 
     def standings(self) -> dict[str, Standing]:
