@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from functools import partial
+from itertools import count
 
 import pytest
 from django.db import connections
@@ -29,10 +30,7 @@ FOLLOWS_WITHIN = 15.0
 SILENCE = 2.5
 """Seconds without a slot that say that there will be none."""
 OFTEN = {"tick": {"task": NOTE, "schedule": EVERY, "args": ["tick"], "misfire": "all"}}
-HOURLY = {
-    policy: {"task": NOTE, "schedule": HOUR, "args": [policy], "misfire": policy}
-    for policy in ("latest", "skip", "all")
-}
+POLICIES = ("latest", "skip", "all")
 
 CLOCK = """
 import os, pathlib, time
@@ -303,18 +301,21 @@ class TestMisfire:
         """Give a function that lets a scheduler lead for a moment in which it is so late; it was down before that."""
         stage.worker("--id", "runner")
         host = clock("host")
-        full_hour = ((time.time() + SKEW) // HOUR + 1) * HOUR
+        # About an hour, of which none begins during the test, whatever the time of the day.
+        hour = next(about for about in count(HOUR) if about - time.time() % about > SKEW)
+        first = (time.time() // hour + 1) * hour
+        entries = {policy: {"task": NOTE, "schedule": hour, "args": [policy], "misfire": policy} for policy in POLICIES}
 
         def lead_at(hours, seconds):
-            """Lead so many hours and seconds after a full hour; return how often each entry has run."""
-            host.set(full_hour + hours * HOUR + seconds - time.time())
-            worker = scheduler(stage, schedule=HOURLY, VTASKS_LEASE="15", **host.environment)
+            """Lead so many hours and seconds after the first slot; return how often each entry has run."""
+            host.set(first + hours * hour + seconds - time.time())
+            worker = scheduler(stage, schedule=entries, VTASKS_LEASE="15", **host.environment)
             worker.until_it_says("leads the schedule of 3 entries")
             end(worker)  # when the turn has ended in which it has begun to lead
             stage.until_empty()
             self.dropped = "".join(worker.log_lines("WARNING", "Slots were missed"))
             counts = stage.ledger.counts()
-            return {policy: counts[policy] for policy in HOURLY}
+            return {policy: counts[policy] for policy in POLICIES}
 
         return lead_at
 
