@@ -81,6 +81,14 @@ class TestCollecting:
         assert_each_ran_once(stage, "member", range(25))
         assert batches_of(stage, "collect") == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
 
+    def test_a_batch_may_be_large(self, stage, start):
+        send(stage, tasks.collect, range(1500))
+        start(count=1500, timeout=LATE)
+
+        [entry] = stage.ledger.wait_for("collect", within=30.0)
+        stage.until_empty()
+        assert len(entry["members"]) == 1500
+
     def test_a_full_batch_does_not_wait(self, stage, start):
         start(count=3, timeout=LATE)
         send(stage, tasks.collect, range(3))

@@ -68,6 +68,18 @@ async def test_a_group_has_a_largest_size_and_the_rest_follows(broker, completer
     assert [len(group) for group in broker.settled] == [LARGEST_GROUP, 7]
 
 
+async def test_as_many_as_belong_together_are_settled_in_one_call(broker):
+    size = LARGEST_GROUP + 700
+    completer = Completer(broker, OWNER, largest=size)
+    for claim in await claimed(broker, size):
+        completer.add(claim, SUCCEEDED)
+    running = asyncio.create_task(completer.run())
+    await asyncio.wait_for(completer.flush(), 5)
+    running.cancel()
+
+    assert [len(group) for group in broker.settled] == [size]
+
+
 async def test_the_backlog_is_what_has_ended_and_is_not_settled(broker, completer):
     claims = await claimed(broker, 2)
     broker.trouble["settle"] = OSError("closed")

@@ -21,10 +21,12 @@ LARGEST_GROUP = 500
 class Completer:
     """Settle what has ended, in the order in which it did.
 
-    A settlement that the store refuses although it comes alone is tried again apart, and holds nobody up.
+    Up to ``largest`` are settled in one call. A settlement that the store refuses although it comes alone is tried
+    again apart, and holds nobody up.
     """
 
-    def __init__(self, broker: Broker, owner: Owner) -> None:
+    def __init__(self, broker: Broker, owner: Owner, *, largest: int = LARGEST_GROUP) -> None:
+        self._largest = largest
         self._broker = broker
         self._owner = owner
         self._pending: list[Settlement] = []
@@ -32,7 +34,7 @@ class Completer:
         self._settled = asyncio.Event()
         self._settled.set()
         self._outage = Outage("settle tasks")
-        self._group_size = LARGEST_GROUP
+        self._group_size = largest
         self._refused: deque[Settlement] = deque()
         self._refusals = Outage("settle what the store has refused", known=True)
         self._refused_due = 0.0
@@ -53,7 +55,7 @@ class Completer:
         while True:
             await self._wait()
             if self._pending:
-                if len(self._pending) < LARGEST_GROUP:
+                if len(self._pending) < self._largest:
                     await asyncio.sleep(GATHER)
                 await self._settle_group()
             if self._refused and self._refused_due <= asyncio.get_running_loop().time():
@@ -80,7 +82,7 @@ class Completer:
             await self._make_way(group, error)
             return
         self._outage.over()
-        self._group_size = LARGEST_GROUP
+        self._group_size = self._largest
         del self._pending[: len(group)]
         self._note(group, accepted)
 

@@ -12,7 +12,7 @@ from django_vtasks.conf import Batch
 from django_vtasks.observers import Observer
 from django_vtasks.worker.batch_executor import BatchExecutor
 from django_vtasks.worker.batcher import Batcher
-from django_vtasks.worker.completer import Completer
+from django_vtasks.worker.completer import LARGEST_GROUP, Completer
 from django_vtasks.worker.executor import ContextHook, Executor
 from django_vtasks.worker.fetcher import WAIT, Fetcher
 from django_vtasks.worker.flight import FlightRecord, Recorder
@@ -65,7 +65,8 @@ class QueueWorker:
     def __init__(self, recipe: Recipe) -> None:
         self.queue = recipe.queue
         self._slots = Slots(recipe.concurrency if recipe.batch is None else recipe.batch.count)
-        self._completer = Completer(recipe.broker, recipe.owner)
+        # A batch is settled in one call, however large it is.
+        self._completer = Completer(recipe.broker, recipe.owner, largest=max(LARGEST_GROUP, self._slots.limit))
         kind = Executor if recipe.batch is None else BatchExecutor
         self._executor = kind(
             recipe.registry, recipe.observer, recipe.concurrency, self._ended,
