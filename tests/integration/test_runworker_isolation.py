@@ -28,19 +28,19 @@ def no_groups(alias, stage):
 
 
 def server_connections(alias):
-    """Count the connections to this test's database, this one not included; SQLite cannot tell."""
+    """Return the ids of all clients of this test's database, this one not included; SQLite cannot tell."""
     connection = connections[alias]
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
+        if connection.vendor == "postgresql":  # which has workers of its own there too, to vacuum
             cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
         else:
             cursor.execute(
-                "SELECT count(*) FROM information_schema.processlist WHERE db = database() AND id <> CONNECTION_ID()"
+                "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> CONNECTION_ID()"
             )
-        (count,) = cursor.fetchone()
-    return count
+        return {number for (number,) in cursor.fetchall()}
 
 
 @everywhere
@@ -87,22 +87,25 @@ def test_connections_are_bounded_however_many_tasks_have_run(stage, alias, max_a
         (task, (f"{task.func.__name__}{n}",), {}) for n in range(150) for task in (tasks.add_group, tasks.aadd_group)
     ]
     stage.enqueue_many(calls)
+    # A server may still be closing those of a worker that has just been killed.
+    others = server_connections(alias)
     stage.worker("--concurrency", "4", TEST_CONN_MAX_AGE=max_age)
 
-    most = 0
+    most = set()
 
     def done():
         nonlocal most
-        most = max(most, server_connections(alias))
+        most = max(most, server_connections(alias) - others, key=len)
         return stage.size() == 0
 
     eventually(done, "all groups are there")
     assert stage.failed() == {}
     assert Group.objects.using(alias).count() == 300
     # A slot is free for its next task a moment before its last one's connection is closed: both are there then.
-    assert most <= 3 * 4 + ITS_OWN_CONNECTIONS
+    assert len(most) <= 3 * 4 + ITS_OWN_CONNECTIONS
     eventually(
-        lambda: server_connections(alias) <= 2 * 4 + ITS_OWN_CONNECTIONS, "connections are closed or kept for the next"
+        lambda: len(server_connections(alias) - others) <= 2 * 4 + ITS_OWN_CONNECTIONS,
+        "connections are closed or kept for the next",
     )
 
 
