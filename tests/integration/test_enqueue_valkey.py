@@ -30,7 +30,7 @@ def closed():
     """Give the host and port of a server that knows who may do what."""
     databases.require_server("valkey")
     with own_valkey() as server, server.client() as client:
-        client.execute_command("ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~*", "+@all", "-@scripting")
+        client.execute_command("ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~*", "+@all", "-@write")
         client.execute_command("ACL", "SETUSER", "halved", "on", f">{PASSWORD}", "~*", "+@all", "-lpush")
         client.execute_command("ACL", "SETUSER", "elsewhere", "on", f">{PASSWORD}", "~other:*", "+@all")
         client.execute_command("ACL", "SETUSER", "enough", "on", f">{PASSWORD}", "~{vt}:*", "+@all", "-@admin")
@@ -125,7 +125,7 @@ REFUSED = {
     "a wrong password": ("valkey://:letmein@{}/0", "refuses the user name or the password"),
     "no password": ("valkey://{}/0", "refuses the user name or the password"),
     "an unknown user": (f"valkey://nobody:{PASSWORD}@{{}}/0", "refuses the user name or the password"),
-    "a user without scripts": (f"valkey://reader:{PASSWORD}@{{}}/0", "does not permit this user what is needed"),
+    "a user who only reads": (f"valkey://reader:{PASSWORD}@{{}}/0", "does not permit this user what is needed"),
     "a user without a command": (f"valkey://halved:{PASSWORD}@{{}}/0", "does not permit this user what is needed"),
     "a user of other keys": (f"valkey://elsewhere:{PASSWORD}@{{}}/0", "does not permit this user what is needed"),
     "a wrong database": (f"valkey://:{PASSWORD}@{{}}/99", "has no database of this number"),

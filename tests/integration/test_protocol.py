@@ -21,7 +21,7 @@ from django_vtasks.brokers.valkey.broker import LONGEST_WAIT
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import BrokerUnavailable
-from django_vtasks.publishing import Call, envelope_of
+from django_vtasks.publishing import Template
 from tests.app.tasks import add
 from tests.integration.probes import eventually
 from tests.integration.workers import ROOT, WorkerProcess
@@ -248,8 +248,8 @@ class TestAProducer:
         assert server.llen(f"{PREFIX}:bell:default") == 1
 
     async def test_its_unique_task_and_one_of_django_exclude_each_other(self, broker, producer):
-        call = Call(add.using(unique=True, unique_key="email-7"), (1, 2), {})
-        equal = envelope_of(call, max_rescues=2)
+        task = add.using(unique=True, unique_key="email-7")
+        equal = Template(task, max_rescues=2).filled((1, 2), {})
         assert producer.run("unique") == "1\n"
 
         assert producer.run("unique") == "0\n"

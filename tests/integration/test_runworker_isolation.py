@@ -91,7 +91,7 @@ def test_connections_are_bounded_however_many_tasks_have_run(stage, alias, max_a
     others = server_connections(alias)
     stage.worker("--concurrency", "4", TEST_CONN_MAX_AGE=max_age)
 
-    most = set()
+    most: set[int] = set()
 
     def done():
         nonlocal most

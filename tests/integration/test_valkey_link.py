@@ -13,6 +13,7 @@ import pytest
 from django_vtasks.brokers.base import Claim
 from django_vtasks.brokers.valkey import ValkeyBroker, pace
 from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.request import command
 from django_vtasks.errors import BrokerUnavailable
 from tests import databases
 from tests.contract.given import A_LEASE, ALICE, a_task, tasks
@@ -304,7 +305,7 @@ class TestWaysThatAreGone:
         pushing = asyncio.ensure_future(broker.apush([a_task()]))
         await asyncio.wait({pushing}, timeout=0.05)
         broker._link._leave(broker._link._term)
-        await asyncio.wait_for(broker._link.acommand("PING"), SOON)
+        await asyncio.wait_for(broker._link.asend(command("PING")), SOON)
         gc.collect()
 
         assert await asyncio.wait_for(pushing, SOON) == [True]

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_vtasks import wire
-from django_vtasks.publishing import Call, envelope_of, plain
+from django_vtasks.publishing import Template, plain
 from tests.app.tasks import take
 
 
@@ -83,13 +83,13 @@ class Plain(Enum):
 
 def sent(*args, **kwargs):
     """Return the arguments of an enqueued task as the caller's result has them."""
-    envelope = envelope_of(Call(take, args, kwargs), max_rescues=0)
+    envelope = Template(take, max_rescues=0).filled(args, kwargs)
     return envelope.args, envelope.kwargs
 
 
 def received(*args, **kwargs):
     """Return the arguments of an enqueued task as the function will get them."""
-    envelope = wire.decode(wire.encode(envelope_of(Call(take, args, kwargs), max_rescues=0)))
+    envelope = wire.decode(wire.encode(Template(take, max_rescues=0).filled(args, kwargs)))
     return envelope.args, envelope.kwargs
 
 
@@ -206,7 +206,7 @@ def enqueue(request):
     """Give a function that does what an enqueue does before anything is stored."""
 
     def enqueue(*args, **kwargs):
-        return wire.encode(envelope_of(Call(request.param, args, kwargs), max_rescues=0))
+        return wire.encode(Template(request.param, max_rescues=0).filled(args, kwargs))
 
     return enqueue
 

@@ -25,7 +25,7 @@ from django_vtasks.backends.base import BrokerBackend
 from django_vtasks.brokers.memory import MemoryBroker
 from django_vtasks.envelope import Unique
 from django_vtasks.errors import PayloadTooLarge
-from django_vtasks.publishing import Call, envelope_of, parse_calls
+from django_vtasks.publishing import Template, parse_calls
 from django_vtasks.wire import MAX_BYTES
 from tests.app.tasks import accept, add, forget, move, multiply, plain_add, take
 
@@ -40,7 +40,7 @@ def queues():
 
 
 def envelope(task, *args, **kwargs):
-    return envelope_of(Call(task, args, kwargs), max_rescues=2)
+    return Template(task, max_rescues=2).filled(args, kwargs)
 
 
 def key(task, *args, **kwargs):
@@ -112,9 +112,9 @@ def test_an_id_has_thirty_two_hexadecimal_digits():
 
 
 def test_a_hundred_thousand_ids_are_all_different():
-    call = Call(forget, (), {})
+    template = Template(forget, max_rescues=0)
 
-    assert len({envelope_of(call, max_rescues=0).id for _ in range(100_000)}) == 100_000
+    assert len({template.filled((), {}).id for _ in range(100_000)}) == 100_000
 
 
 def test_the_seed_of_the_project_does_not_repeat_ids():
@@ -146,11 +146,11 @@ def test_a_project_that_counts_on_its_seed_gets_its_numbers():
 
 IDS_OF_PARENT_AND_CHILDREN = """
 import os
-from django_vtasks.publishing import Call, envelope_of
+from django_vtasks.publishing import Template
 from tests.app.tasks import forget
 
 def show():
-    os.write(1, "".join(f"{envelope_of(Call(forget, (), {}), max_rescues=0).id}\\n" for _ in range(100)).encode())
+    os.write(1, "".join(f"{Template(forget, max_rescues=0).filled((), {}).id}\\n" for _ in range(100)).encode())
 
 show()
 for _ in range(3):
@@ -275,11 +275,11 @@ def test_a_key_without_unique_is_no_lock():
 
 def parsed(*items):
     """Return queue, args and kwargs of each call."""
-    return [(call.task.queue_name, tuple(call.args), call.kwargs) for call in parse_calls(items)]
+    return [(task.queue_name, tuple(args), kwargs) for task, args, kwargs in parse_calls(items)]
 
 
 def test_a_triple_is_a_call():
-    assert list(parse_calls([(add, (1,), {"b": 2})])) == [Call(add, (1,), {"b": 2})]
+    assert list(parse_calls([(add, (1,), {"b": 2})])) == [(add, (1,), {"b": 2})]
 
 
 def test_a_queue_name_among_the_arguments_routes_the_task_and_is_no_argument():
@@ -290,9 +290,9 @@ def test_a_queue_name_among_the_arguments_routes_the_task_and_is_no_argument():
 def test_a_routed_task_keeps_its_other_options():
     task = add.using(unique=True, unique_key="a", priority=5, run_after=NOON)
 
-    [call] = parse_calls([(task, (1,), {"queue_name": "emails"})])
+    [(routed, *_)] = parse_calls([(task, (1,), {"queue_name": "emails"})])
 
-    assert call.task == task.using(queue_name="emails")
+    assert routed == task.using(queue_name="emails")
 
 
 def test_a_plain_django_task_is_routed_too():
@@ -365,7 +365,7 @@ def test_a_function_that_is_no_task_is_refused_with_its_position(function):
 def test_calls_are_taken_one_by_one_as_an_iterator_gives_them():
     calls = iter(parse_calls((add, (number,), {}) for number in itertools.count()))
 
-    assert [next(calls).args for _ in range(3)] == [(0,), (1,), (2,)]
+    assert [next(calls)[1] for _ in range(3)] == [(0,), (1,), (2,)]
 
 
 # Size

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from inspect import Parameter, signature
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from asgiref.sync import sync_to_async
+from django.core.signals import setting_changed
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.tasks import Task
 from django.utils.json import normalize_json
@@ -31,32 +32,36 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ids.seed)
 
 
-class Call(NamedTuple):
-    """A task with its arguments, as the caller gave them."""
+type Call = tuple[AnyTask, Sequence[Any], Mapping[str, Any]]
+"""A task with its arguments, as the caller gave them."""
 
-    task: AnyTask
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
+MOST_KNOWN = 1000
+"""Tasks whose templates are kept, at most; a project has fewer, but for those that it makes with using()."""
 
 
 class Publisher:
     """Enqueue calls on one backend, and tell the observers.
 
-    ``sender`` is the backend's class, ``validate`` its validate_task().
+    ``sender`` is the backend's class, ``validate`` its validate_task(); ``validates_once`` says that a task found
+    valid stays so, unless it has a ``run_after``.
     """
 
-    def __init__(self, alias: str, broker: Broker, sender: type, validate: Callable[[AnyTask], None]) -> None:
+    def __init__(
+        self, alias: str, broker: Broker, sender: type, validate: Callable[[AnyTask], None], *, validates_once: bool
+    ) -> None:
         self.broker = broker
         self._alias = alias
         self._sender = sender
         self._validate = validate
+        self._validates_once = validates_once
 
     def publish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
         """Enqueue calls in order; None stands for one that was refused as a duplicate.
 
         In a transaction that the broker has no part in, they are enqueued when it commits.
         """
-        calls, envelopes = self._prepare(calls)
+        calls = list(calls)
+        envelopes = self._envelopes(calls)
         if not self.broker.capabilities.transactional and (connection := deferral.open_transaction()) is not None:
             return self._defer(connection, calls, envelopes)
         accepted = self.broker.push(envelopes)
@@ -69,23 +74,23 @@ class Publisher:
         """Do what publish() does without blocking the loop."""
         if not self.broker.capabilities.transactional and deferral.is_called_by_a_thread():
             return await sync_to_async(self.publish)(calls)
-        calls, envelopes = self._prepare(calls)
+        calls = list(calls)
+        envelopes = self._envelopes(calls)
         accepted = await self.broker.apush(envelopes)
         enqueued = self._results(calls, envelopes, accepted)
         if observers.are_told(accepted):
             await observers.apublished(self._sender, _events(calls, envelopes, enqueued))
         return enqueued
 
-    async def apublish_one(self, call: Call) -> AnyResult | None:
+    async def apublish_one(self, task: AnyTask, args: Iterable[Any], kwargs: Mapping[str, Any]) -> AnyResult | None:
         """Do what apublish() does with a single call, in two thirds of the time."""
         if not self.broker.capabilities.transactional and deferral.is_called_by_a_thread():
-            return (await sync_to_async(self.publish)([call]))[0]
-        self._validate(call.task)
-        envelope = envelope_of(call, max_rescues=conf.current().max_rescues)
+            return (await sync_to_async(self.publish)([(task, tuple(args), kwargs)]))[0]
+        envelope = self._template(task).filled(args, kwargs)
         accepted = await self.broker.apush([envelope])
-        result = results.enqueued(call.task, envelope, self._alias) if accepted[0] else None
+        result = results.enqueued(task, envelope, self._alias) if accepted[0] else None
         if observers.are_told(accepted):
-            await observers.apublished(self._sender, [Published(call.task, envelope, result)])
+            await observers.apublished(self._sender, [Published(task, envelope, result)])
         return result
 
     def _defer(
@@ -105,22 +110,34 @@ class Publisher:
         observers.published(self._sender, [event for event in events if event.result is None])
         return enqueued
 
-    def _prepare(self, calls: Iterable[Call]) -> tuple[list[Call], list[Envelope]]:
-        calls = list(calls)
-        validated: AnyTask | None = None
-        for call in calls:
-            if call.task is not validated:  # in bulk the same task comes thousands of times
-                self._validate(call.task)
-                validated = call.task
-        max_rescues = conf.current().max_rescues
-        return calls, [envelope_of(call, max_rescues=max_rescues) for call in calls]
+    def _envelopes(self, calls: Sequence[Call]) -> list[Envelope]:
+        envelopes = []
+        template: Template | None = None
+        for task, args, kwargs in calls:
+            if template is None or template.task is not task:  # in bulk the same task comes thousands of times
+                template = self._template(task)
+            envelopes.append(template.filled(args, kwargs))
+        return envelopes
+
+    def _template(self, task: AnyTask) -> "Template":
+        """Return the template of a task that is valid."""
+        key = self._alias, id(task)
+        template = _templates.get(key)
+        if template is None or template.task is not task:
+            self._validate(task)
+            template = Template(task, max_rescues=conf.current().max_rescues)
+            if self._validates_once and task.run_after is None:
+                if len(_templates) >= MOST_KNOWN:
+                    _templates.clear()
+                _templates[key] = template
+        return template
 
     def _results(
         self, calls: Sequence[Call], envelopes: Sequence[Envelope], accepted: Sequence[bool]
     ) -> list[AnyResult | None]:
         alias = self._alias
         return [
-            results.enqueued(call.task, envelope, alias) if yes else None
+            results.enqueued(call[0], envelope, alias) if yes else None
             for call, envelope, yes in zip(calls, envelopes, accepted, strict=True)
         ]
 
@@ -129,33 +146,57 @@ def _events(
     calls: Sequence[Call], envelopes: Sequence[Envelope], enqueued: Sequence[AnyResult | None]
 ) -> list[Published]:
     return [
-        Published(call.task, envelope, result)
-        for call, envelope, result in zip(calls, envelopes, enqueued, strict=True)
+        Published(task, envelope, result)
+        for (task, *_), envelope, result in zip(calls, envelopes, enqueued, strict=True)
     ]
 
 
-def envelope_of(call: Call, *, max_rescues: int) -> Envelope:
-    """Return the envelope of a call; raise TypeError for arguments that are not JSON."""
-    task, path = call.task, call.task.module_path
-    try:
-        args = [plain(value) for value in call.args]
-        kwargs = {name: plain(value) for name, value in call.kwargs.items()} if call.kwargs else {}
-    except RecursionError as error:
-        raise TypeError(f"The arguments of {path} are nested too deeply for JSON.") from error
-    except ValueError as error:  # bytes that are no text, keys with thousands of digits
-        raise TypeError(f"The arguments of {path} are not valid JSON: {error}") from error
-    return Envelope(
-        id=_ids.getrandbits(128).to_bytes(16).hex(),
-        task=path,
-        queue=str(task.queue_name),
-        args=args,
-        kwargs=kwargs,
-        enqueued_at=time.time(),
-        priority=task.priority,
-        run_after=None if task.run_after is None else _timestamp(task.run_after),
-        max_rescues=max_rescues,
-        unique=_unique(task, path, args, kwargs) if isinstance(task, VTask) and task.unique else None,
-    )
+# Each keeps its task, so that no other gets the id of one of these.
+_templates: "dict[tuple[str, int], Template]" = {}
+
+
+def _forget(**kwargs: Any) -> None:
+    _templates.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_vtasks.publishing")
+
+
+class Template:
+    """What all envelopes of a task have in common; ``max_rescues`` as in VTASKS_MAX_RESCUES."""
+
+    __slots__ = ("_is_unique", "_max_rescues", "_path", "_priority", "_queue", "_run_after", "task")
+
+    def __init__(self, task: AnyTask, *, max_rescues: int) -> None:
+        self.task = task
+        self._path = task.module_path
+        self._queue = str(task.queue_name)
+        self._priority = task.priority
+        self._run_after = None if task.run_after is None else _timestamp(task.run_after)
+        self._is_unique = isinstance(task, VTask) and task.unique
+        self._max_rescues = max_rescues
+
+    def filled(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Envelope:
+        """Return the envelope of a call; raise TypeError for arguments that are not JSON."""
+        try:
+            args = [value if type(value) in _ATOMS else plain(value) for value in args]
+            kwargs = {name: plain(value) for name, value in kwargs.items()} if kwargs else {}
+        except RecursionError as error:
+            raise TypeError(f"The arguments of {self._path} are nested too deeply for JSON.") from error
+        except ValueError as error:  # bytes that are no text, keys with thousands of digits
+            raise TypeError(f"The arguments of {self._path} are not valid JSON: {error}") from error
+        return Envelope(
+            id=_ids.getrandbits(128).to_bytes(16).hex(),
+            task=self._path,
+            queue=self._queue,
+            args=args,
+            kwargs=kwargs,
+            enqueued_at=time.time(),
+            priority=self._priority,
+            run_after=self._run_after,
+            max_rescues=self._max_rescues,
+            unique=_unique(self.task, self._path, args, kwargs) if self._is_unique else None,
+        )
 
 
 def parse_calls(items: Iterable[Any]) -> Iterable[Call]:
@@ -164,23 +205,34 @@ def parse_calls(items: Iterable[Any]) -> Iterable[Call]:
     A ``queue_name`` among the kwargs routes the task, unless the function itself can take it.
     """
     for position, item in enumerate(items):
-        task, args, kwargs = _triple(position, item)
+        call = item if _is_call(item) else _call(position, item)
+        task, args, kwargs = call
         if "queue_name" in kwargs and not _takes_queue_name(task.func):
             kwargs = dict(kwargs)
             queue_name = kwargs.pop("queue_name")
             task = _routed(task, queue_name) if isinstance(queue_name, str) else task.using(queue_name=queue_name)
-        yield Call(task, args, kwargs)
+            call = task, args, kwargs
+        yield call
 
 
-def _triple(position: int, item: Any) -> tuple[AnyTask, Sequence[Any], Mapping[str, Any]]:
+def _is_call(item: Any) -> bool:
+    """Tell whether an item is as nearly all are; to ask an abstract class takes long."""
+    return (
+        type(item) is tuple
+        and len(item) == 3  # noqa: PLR2004 - a triple
+        and isinstance(item[0], Task)
+        and type(item[1]) is tuple
+        and type(item[2]) is dict
+    )
+
+
+def _call(position: int, item: Any) -> Call:
     try:
         task, args, kwargs = item
     except (TypeError, ValueError):
         raise TypeError(f"Item {position} is not a (task, args, kwargs) triple, but {_kind(item)}.") from None
     if not isinstance(task, Task):
         raise InvalidTask(f"Item {position} is not a task, but {_kind(task)}. Decorate the function with @task.")
-    if type(args) is tuple and type(kwargs) is dict:
-        return task, args, kwargs  # as nearly all are; to ask an abstract class takes long
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise TypeError(f"Item {position} must have a list or tuple of arguments, not {_kind(args)}.")
     if not isinstance(kwargs, Mapping):
@@ -205,10 +257,14 @@ def _takes_queue_name(function: Callable[..., Any]) -> bool:
     return "queue_name" in parameters or any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
 
 
+_ATOMS = frozenset({str, int, bool, type(None)})
+"""Types of values that are JSON as they are, whatever they are."""
+
+
 def plain(value: Any) -> Any:
     """Return a value in JSON's own types; raise TypeError for what JSON cannot say."""
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind in _ATOMS:
         return value
     if kind is float:
         if not isfinite(value):
@@ -262,7 +318,7 @@ def _timestamp(moment: datetime) -> float:
     return moment.astimezone(UTC).timestamp()
 
 
-def _unique(task: VTask[..., Any], path: str, args: list[Any], kwargs: dict[str, Any]) -> Unique:
+def _unique(task: Any, path: str, args: list[Any], kwargs: dict[str, Any]) -> Unique:
     if task.unique_key is not None:
         identity: Any = task.unique_key
     else:

@@ -6,19 +6,15 @@ from inspect import markcoroutinefunction
 from typing import Any
 
 from django.core import checks
-from django.core.signals import setting_changed
 from django.tasks import DEFAULT_TASK_QUEUE_NAME
 from django.tasks.backends.base import BaseTaskBackend
 
 from django_vtasks import conf
 from django_vtasks.brokers.base import Broker
 from django_vtasks.errors import ConfigError, InvalidTask
-from django_vtasks.publishing import Call, Publisher, parse_calls
+from django_vtasks.publishing import Publisher, parse_calls
 from django_vtasks.results import AnyResult, AnyTask
 from django_vtasks.tasks import VTask
-
-MOST_VALID = 1000
-"""Tasks that are known to be valid, at most; a project has fewer, but for those that it makes with using()."""
 
 type Calls = Iterable[tuple[AnyTask, Iterable[Any], dict[str, Any]]]
 
@@ -102,14 +98,14 @@ class BrokerBackend(VTasksBackend):
 
     def enqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult | None:  # type: ignore[override]
         """Enqueue one call; None when an equal unique task is under way."""
-        return self._publisher().publish([Call(task, tuple(args), kwargs)])[0]
+        return self._publisher().publish([(task, tuple(args), kwargs)])[0]
 
     @markcoroutinefunction  # without a coroutine of its own, as in VTask
     def aenqueue(  # type: ignore[override]
         self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, AnyResult | None]:
         """Enqueue one call without blocking the loop."""
-        return self._publisher().apublish_one(Call(task, tuple(args), kwargs))
+        return self._publisher().apublish_one(task, args, kwargs)
 
     def enqueue_many(self, calls: Calls) -> list[AnyResult | None]:
         """Enqueue ``(task, args, kwargs)`` triples in bulk; results in their order, None for duplicates."""
@@ -122,27 +118,8 @@ class BrokerBackend(VTasksBackend):
     def _publisher(self) -> Publisher:
         broker, publisher = self.broker, self._made_publisher
         if publisher is None or publisher.broker is not broker:
-            publisher = self._made_publisher = Publisher(self.alias, broker, type(self), self._validate_once)
+            validates_once = type(self).validate_task is VTasksBackend.validate_task
+            publisher = self._made_publisher = Publisher(
+                self.alias, broker, type(self), self.validate_task, validates_once=validates_once
+            )
         return publisher
-
-    def _validate_once(self, task: AnyTask) -> None:
-        """Validate a task unless it has been found valid before: neither it nor the settings change in between."""
-        key = self.alias, id(task)
-        if _valid.get(key) is task:
-            return
-        self.validate_task(task)
-        if task.run_after is None and type(self).validate_task is VTasksBackend.validate_task:
-            if len(_valid) >= MOST_VALID:
-                _valid.clear()
-            _valid[key] = task
-
-
-# Kept alive here, so that no other task gets the id of one of these.
-_valid: dict[tuple[str, int], AnyTask] = {}
-
-
-def _forget(**kwargs: Any) -> None:
-    _valid.clear()
-
-
-setting_changed.connect(_forget, dispatch_uid="django_vtasks.backends.base")

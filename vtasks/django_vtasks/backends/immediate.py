@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_vtasks import batches, conf, observers, results, wire
 from django_vtasks.backends.base import Calls, VTasksBackend
 from django_vtasks.envelope import Envelope
-from django_vtasks.publishing import Call, envelope_of, parse_calls
+from django_vtasks.publishing import Call, Template, parse_calls
 from django_vtasks.results import AnyResult, AnyTask
 
 _set = object.__setattr__
@@ -31,7 +31,7 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
 
     def enqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult:  # type: ignore[override]
         """Run the task, or keep it when its queue is a batch queue."""
-        return self._perform(self._prepare(Call(task, tuple(args), kwargs)))
+        return self._perform(self._prepare((task, tuple(args), kwargs)))
 
     def enqueue_many(self, calls: Calls) -> list[AnyResult]:
         """Enqueue ``(task, args, kwargs)`` triples one after the other, none when one of them is not valid."""
@@ -68,10 +68,11 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
 
     def _prepare(self, call: Call) -> tuple[AnyTask, Envelope]:
         """Check a call as a backend with a broker would."""
-        self.validate_task(call.task)
-        envelope = envelope_of(call, max_rescues=0)
+        task, args, kwargs = call
+        self.validate_task(task)
+        envelope = Template(task, max_rescues=0).filled(args, kwargs)
         wire.encode(envelope)
-        return call.task, envelope
+        return task, envelope
 
     def _perform(self, prepared: tuple[AnyTask, Envelope]) -> AnyResult:
         task, envelope = prepared

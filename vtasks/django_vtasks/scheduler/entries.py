@@ -19,7 +19,7 @@ from django_vtasks import conf, wire
 from django_vtasks.brokers.base import Due
 from django_vtasks.envelope import Envelope, Unique
 from django_vtasks.errors import InvalidTask
-from django_vtasks.publishing import Call, envelope_of
+from django_vtasks.publishing import Template
 from django_vtasks.results import AnyTask
 from django_vtasks.schedule import LONGEST, Misfire, Timetable, as_seconds, timetable
 from django_vtasks.tasks import VTask
@@ -182,7 +182,7 @@ def _template(name: str, task: AnyTask, value: Mapping[str, Any], overlap: Overl
     if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
         raise ValueError(f"must have a dictionary as kwargs, whose keys are names, not {kwargs!r}")
     try:
-        envelope = envelope_of(Call(task, args, kwargs), max_rescues=conf.current().max_rescues)
+        envelope = Template(task, max_rescues=conf.current().max_rescues).filled(args, kwargs)
         if overlap is Overlap.SKIP:
             envelope = msgspec.structs.replace(envelope, unique=_lock(name, envelope))
         wire.encode(envelope)

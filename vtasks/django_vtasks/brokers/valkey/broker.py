@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from django_vtasks import wire
 from django_vtasks.brokers.base import (
     Capabilities,
     Claim,
@@ -37,9 +36,9 @@ from django_vtasks.brokers.valkey.loops import Waiting
 from django_vtasks.brokers.valkey.outbox import Outbox
 from django_vtasks.brokers.valkey.pace import Pace
 from django_vtasks.brokers.valkey.pipe import Remainder
-from django_vtasks.brokers.valkey.pushing import New, pushes
+from django_vtasks.brokers.valkey.pushing import new_of, pushes
+from django_vtasks.brokers.valkey.request import Argument
 from django_vtasks.brokers.valkey.schedule import Schedule
-from django_vtasks.brokers.valkey.scripts import Argument
 from django_vtasks.brokers.valkey.settling import Receipt
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import BrokerUnavailable
@@ -80,15 +79,15 @@ class ValkeyBroker:
     # Producers -----------------------------------------------------------------------------------------------
 
     def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
-        """Add tasks; what comes after a call that fails is not added."""
+        """Add tasks; what comes after a request that fails is not added."""
         accepted: list[bool] = []
-        for call in pushes(self._keys, [New.of(envelope) for envelope in envelopes]):
-            accepted += call.accepted(self._link.call(call.script, call.keys, call.arguments, replicas=self._replicas))
+        for push in pushes(self._keys, [new_of(envelope) for envelope in envelopes]):
+            accepted += push.accepted(self._link.send(push.request, replicas=self._replicas))
         return accepted
 
     def apush(self, envelopes: Sequence[Envelope]) -> Awaitable[list[bool]]:
         """Add tasks together with those of other coroutines."""
-        new = [New.of(envelope) for envelope in envelopes]
+        new = [new_of(envelope) for envelope in envelopes]
         loop = asyncio.get_running_loop()
         outbox = self._outboxes.get(loop)
         if outbox is None:
@@ -321,9 +320,5 @@ def _claims(owner: Owner, queue: str, answer: Any) -> tuple[list[Claim], float |
 
 
 def _claim(owner: Owner, queue: str, number: int, stored: bytes) -> Claim:
-    entry = Entry.parse(stored)
-    envelope, problem = entry.read(queue)
-    receipt = Receipt(number, queue, entry.lock)
-    if problem is not None:
-        return Claim(envelope, owner, receipt, problem=problem)
-    return Claim(wire.stamped(envelope, attempt=entry.attempt + 1, crashes=entry.crashes), owner, receipt)
+    envelope, lock, problem = Entry.opened(stored, queue)
+    return Claim(envelope, owner, Receipt(number, queue, lock), problem=problem)

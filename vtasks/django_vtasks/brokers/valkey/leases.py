@@ -13,7 +13,7 @@ from django_vtasks.brokers.valkey import keys as key_names
 from django_vtasks.brokers.valkey.entry import Entry, mutex_of
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
-from django_vtasks.brokers.valkey.scripts import Argument
+from django_vtasks.brokers.valkey.request import Argument
 from django_vtasks.brokers.valkey.settling import Verdict
 
 AT_ONCE = 500

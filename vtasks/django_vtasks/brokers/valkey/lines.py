@@ -8,16 +8,15 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import valkey
-from libvalkey import Reader, pack_command
+from libvalkey import Reader
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import InvalidResponse
 
 from django_vtasks.brokers.valkey.connector import CONNECTIONS, DEADLINE, FREE_WITHIN, IDLE, Connector
-from django_vtasks.brokers.valkey.scripts import Command
+from django_vtasks.brokers.valkey.request import Request
 from django_vtasks.brokers.valkey.threads import left
 
 READ_AT_ONCE = 64 * 1024
@@ -33,14 +32,14 @@ class Lines:
         self._places = threading.BoundedSemaphore(CONNECTIONS)
         self._is_retired = False
 
-    def exchange(self, *commands: Command) -> list[Any]:
-        """Send commands; return their answers, errors of the server among them."""
+    def exchange(self, request: Request) -> list[Any]:
+        """Send a request; return its answers, errors of the server among them."""
         if not self._places.acquire(timeout=left(FREE_WITHIN)):
             raise ValkeyConnectionError(f"all {CONNECTIONS} connections of this process are in use")
         try:
             line = self._take()
             try:
-                answers = line.exchange(commands)
+                answers = line.exchange(request)
             except BaseException as error:
                 line.close()  # what the server still says there is nobody's business
                 if isinstance(error, TimeoutError):
@@ -97,11 +96,11 @@ class _Line:
         """Tell whether the way there is sure to be open: a server that ends says so."""
         return time.monotonic() - self._used_at < IDLE and not self._poll.poll(0)
 
-    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def exchange(self, request: Request) -> list[Any]:
         self._used_at = time.monotonic()
         self._set_timeout()
-        self._socket.sendall(b"".join(map(pack_command, commands)))
-        return [self._answer() for _ in commands]
+        self._socket.sendall(request.packed)
+        return [self._answer() for _ in range(request.answers)]
 
     def close(self) -> None:
         self._connection.disconnect()

@@ -1,4 +1,4 @@
-"""Calls of scripts and commands, from threads and from event loops; each has a deadline."""
+"""Requests from threads and from event loops, each with a deadline."""
 
 import asyncio
 import os
@@ -13,9 +13,10 @@ from django_vtasks.brokers.valkey.connector import DEADLINE, IN_ALL, Connector
 from django_vtasks.brokers.valkey.failures import code_of, translated
 from django_vtasks.brokers.valkey.lines import Lines
 from django_vtasks.brokers.valkey.loops import LoopClients, Waiting
-from django_vtasks.brokers.valkey.pipe import Remainder, checked
+from django_vtasks.brokers.valkey.pipe import Remainder
 from django_vtasks.brokers.valkey.replicas import answer_of, with_wait
-from django_vtasks.brokers.valkey.scripts import Argument, Command, script
+from django_vtasks.brokers.valkey.request import Argument, Request, answer_in, checked, command
+from django_vtasks.brokers.valkey.scripts import script
 from django_vtasks.brokers.valkey.threads import Within
 
 REDIRECTIONS = 3
@@ -50,31 +51,35 @@ class Link:
     # Threads -------------------------------------------------------------------------------------------------
 
     def call(self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = (), *, replicas: int = 0) -> Any:
-        """Run a script; raise NotReplicated unless so many replicas have what it wrote."""
-        called = script(name)
+        """Run a script; see send()."""
+        return self.send(script(name).call(keys, arguments), replicas=replicas)
+
+    def command(self, *words: Argument) -> Any:
+        """Run a command; see send()."""
+        return self.send(command(*words))
+
+    def send(self, request: Request, *, replicas: int = 0) -> Any:
+        """Return the server's answer; raise NotReplicated unless so many replicas have what the request wrote."""
         with Within(IN_ALL):
-            if replicas:
+            if replicas and request.in_full is not None:
                 # The wait behind a call that the server cannot obey would take its time all the same.
-                return self.command(*called.by_source(keys, arguments), replicas=replicas)
+                request = request.in_full()
             try:
-                return self.command(*called.by_digest(keys, arguments))
+                return self._send(request, replicas)
             except NoScriptError:
-                return self.command(*called.by_source(keys, arguments))
+                if request.in_full is None:
+                    raise
+                return self._send(request.in_full(), replicas)
 
-    def command(self, *command: Argument, replicas: int = 0) -> Any:
-        """Run a command."""
-        with Within(IN_ALL):
-            return self._command(command, replicas)
-
-    def _command(self, command: Command, replicas: int) -> Any:
+    def _send(self, request: Request, replicas: int) -> Any:
         until = time.monotonic() + DEADLINE
         for attempts_left in reversed(range(REDIRECTIONS)):
             term = self._term
             try:
                 term, lines = self._ready_lines()
                 if replicas:
-                    return answer_of(lines.exchange(*with_wait(command, replicas)), replicas)
-                return checked(lines.exchange(command))[0]
+                    return answer_of(lines.exchange(with_wait(request, replicas)), replicas)
+                return checked(lines.exchange(request))
             except NoScriptError:
                 raise
             except (ValkeyError, OSError) as error:
@@ -123,7 +128,6 @@ class Link:
         keys: Sequence[str],
         arguments: Sequence[Argument] = (),
         *,
-        replicas: int = 0,
         patience: float | None = None,
         remainder: Remainder | None = None,
     ) -> Any:
@@ -132,22 +136,27 @@ class Link:
         With ``patience`` the answer may be large: others do not wait behind it, and it may be so many seconds late
         while it arrives. The ``remainder`` gets it when this is cancelled.
         """
-        called = script(name)
-        if replicas:
-            return await self.acommand(*called.by_source(keys, arguments), replicas=replicas)
-        try:
-            return await self.acommand(*called.by_digest(keys, arguments), patience=patience, remainder=remainder)
-        except NoScriptError:
-            return await self.acommand(*called.by_source(keys, arguments), patience=patience, remainder=remainder)
+        return await self.asend(script(name).call(keys, arguments), patience=patience, remainder=remainder)
 
-    async def acommand(
+    async def asend(
         self,
-        *command: Argument,
+        request: Request,
+        *,
         replicas: int = 0,
         patience: float | None = None,
         remainder: Remainder | None = None,
     ) -> Any:
-        """Do what command() does, or acall()."""
+        """Do what send() does, or acall()."""
+        if replicas and request.in_full is not None:
+            request = request.in_full()
+        try:
+            return await self._asend(request, replicas, patience, remainder)
+        except NoScriptError:
+            if request.in_full is None:
+                raise
+            return await self._asend(request.in_full(), replicas, patience, remainder)
+
+    async def _asend(self, request: Request, replicas: int, patience: float | None, remainder: Remainder | None) -> Any:
         term = self._term
         until = time.monotonic() + DEADLINE
         try:
@@ -156,7 +165,7 @@ class Link:
                 term = clients.term
                 try:
                     timeout = max(0.0, until - time.monotonic())
-                    return await clients.send(command, replicas, timeout, patience, remainder)
+                    return await clients.send(request, replicas, timeout, patience, remainder)
                 except ResponseError as error:
                     if not (self._is_elsewhere(error, term) and attempts_left):
                         raise
@@ -167,13 +176,11 @@ class Link:
             raise translated(error, self.address) from error
         raise AssertionError("unreachable")
 
-    def send_soon(
-        self, name: str, keys: Sequence[str], arguments: Sequence[Argument], done: Callable[[Any], None]
-    ) -> bool:
-        """Run a script without a turn of the loop for it, if a connection is there; tell whether there is one.
+    def send_soon(self, request: Request, done: Callable[[Any], None]) -> bool:
+        """Send a request without a turn of the loop for it, if a connection is there; tell whether there is one.
 
-        ``done`` gets the answer, an error that translated() made, or NOT_DONE for a call that the server has refused to
-        begin: acall() then knows what to do.
+        ``done`` gets the answer, an error that translated() made, or NOT_DONE for what the server has refused to
+        begin: asend() then knows what to do.
         """
         clients = self._loops.get(asyncio.get_running_loop())
         if self._is_lost or clients is None or clients.term != self._term:
@@ -181,7 +188,7 @@ class Link:
 
         # It holds the connections until the answer is here: nobody else may, when a term ends meanwhile.
         def finish(answers: list[Any] | Exception) -> None:
-            answer: Any = answers if isinstance(answers, Exception) else answers[0]
+            answer: Any = answers if isinstance(answers, Exception) else answer_in(answers)
             if isinstance(answer, NoScriptError) or (
                 isinstance(answer, Exception) and self._is_elsewhere(answer, clients.term)
             ):
@@ -192,7 +199,7 @@ class Link:
                     answer.__cause__ = cause
             done(answer)
 
-        return clients.send_soon(script(name).by_digest(keys, arguments), finish)
+        return clients.send_soon(request, finish)
 
     async def acall_on_news(
         self,
@@ -213,7 +220,7 @@ class Link:
         try:
             clients = await self._ready_clients()
             term = clients.term
-            news, answer = await clients.wait(waiting, script(name).by_digest(keys, arguments), patience, remainder)
+            news, answer = await clients.wait(waiting, script(name).call(keys, arguments), patience, remainder)
             if isinstance(news, ValkeyError) and code_of(news) != "UNBLOCKED" and not self._is_elsewhere(news, term):
                 waiting.refusal = translated(news, self.address)
             if isinstance(answer, Exception):

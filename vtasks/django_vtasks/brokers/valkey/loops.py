@@ -8,13 +8,13 @@ from typing import Any
 
 import valkey.asyncio
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
-from valkey.exceptions import ResponseError, ValkeyError
+from valkey.exceptions import ValkeyError
 
 from django_vtasks.brokers.valkey.connector import DEADLINE, Connector
-from django_vtasks.brokers.valkey.failures import code_of
-from django_vtasks.brokers.valkey.pipe import Done, Pipe, Remainder, checked
-from django_vtasks.brokers.valkey.replicas import answer_of, not_known, with_wait
-from django_vtasks.brokers.valkey.scripts import Command
+from django_vtasks.brokers.valkey.pipe import Done, Pipe, Remainder
+from django_vtasks.brokers.valkey.replicas import answer_of, with_wait
+from django_vtasks.brokers.valkey.request import Request, checked, command
+from django_vtasks.brokers.valkey.spin import Spin
 
 MARGIN = 5.0
 """Seconds beyond what a blocking call has asked for after which its connection is given up."""
@@ -52,6 +52,7 @@ class LoopClients:
         self._pool_of_waits = connector.pool("wait")
         self._pipe: Pipe | None = None
         self._opening = asyncio.Lock()
+        self._spin = Spin(asyncio.get_running_loop())
         self._waits: set[Pipe] = set()
         self._taken: set[Pipe] = set()
         self._is_retired = False
@@ -63,47 +64,51 @@ class LoopClients:
 
     async def send(
         self,
-        command: Command,
+        request: Request,
         replicas: int,
         timeout: float,
         patience: float | None,
         remainder: Remainder | None = None,
     ) -> Any:
-        """Run a command; have so many replicas obey it too; with ``patience``, beside the shared connection."""
+        """Return the answer; have so many replicas obey it too; with ``patience``, beside the shared connection."""
         if replicas:
-            return await self._send_to_replicas(command, replicas, timeout)
+            return await self._send_to_replicas(request, replicas, timeout)
         if patience is not None:
             async with self._waiting_pipe(timeout) as pipe:
-                answers = await pipe.exchange(command, timeout=timeout, patience=patience, remainder=remainder)
-                return checked(answers)[0]
+                return checked(await pipe.exchange(request, timeout, patience, remainder))
         async with asyncio.timeout(timeout):
             pipe = await self._opened()
-        [answer] = checked(await pipe.exchange(command, timeout=timeout))
-        return answer
+        return checked(await pipe.exchange(request, timeout))
 
-    def send_soon(self, command: Command, done: Done) -> bool:
-        """Run a command if there is a connection; tell whether there is one."""
-        if self._pipe is None or not self._pipe.is_fresh:
+    def send_soon(self, request: Request, done: Done) -> bool:
+        """Send a request if there is a connection; tell whether there is one."""
+        pipe = self._pipe
+        if pipe is None or not pipe.is_fresh:
             return False
-        self._pipe.send([command], DEADLINE, done)
+
+        def answered(answers: list[Any] | Exception) -> None:
+            if pipe.is_idle:
+                self._spin.end()
+            done(answers)
+
+        pipe.send(request, DEADLINE, answered)
+        self._spin.begin()
         return True
 
-    async def wait(self, waiting: Waiting, command: Command, patience: float, remainder: Remainder) -> Sequence[Any]:
-        """Run a command behind one that blocks; return both answers."""
+    async def wait(self, waiting: Waiting, request: Request, patience: float, remainder: Remainder) -> Sequence[Any]:
+        """Send a request behind a command that blocks; return both answers."""
         async with self._waiting_pipe(DEADLINE) as pipe:
             if pipe.client is None:
-                [pipe.client] = checked(await pipe.exchange(("CLIENT", "ID"), timeout=DEADLINE))
+                pipe.client = checked(await pipe.exchange(command("CLIENT", "ID"), DEADLINE))
             waiting.clients, waiting.pipe = self, pipe
-            blocking = ("BLPOP", waiting.bell, str(waiting.timeout))
-            return await pipe.exchange(
-                blocking, command, timeout=waiting.timeout + MARGIN, patience=patience, remainder=remainder
-            )
+            both = command("BLPOP", waiting.bell, str(waiting.timeout)).then(request)
+            return await pipe.exchange(both, waiting.timeout + MARGIN, patience, remainder)
 
     async def unblock(self, pipe: Pipe) -> None:
         """Let what blocks a connection end; where nobody can be asked for that any more, end the connection."""
         if pipe.is_connected and pipe.client is not None and not self._is_retired:
             with contextlib.suppress(ValkeyError, OSError):  # not permitted, say
-                await self.send(("CLIENT", "UNBLOCK", pipe.client), 0, DEADLINE, None)
+                await self.send(command("CLIENT", "UNBLOCK", pipe.client), 0, DEADLINE, None)
                 return
         pipe.abort()
 
@@ -117,16 +122,10 @@ class LoopClients:
         for pipe in self._all():
             pipe.retire()
 
-    async def _send_to_replicas(self, command: Command, replicas: int, timeout: float) -> Any:
+    async def _send_to_replicas(self, request: Request, replicas: int, timeout: float) -> Any:
         # Not on the shared connection: what comes behind it would wait for the replicas too.
         async with self._waiting_pipe(timeout) as pipe:
-            try:
-                return answer_of(checked(await pipe.exchange(*with_wait(command, replicas), timeout=timeout)), replicas)
-            except ResponseError as error:
-                if code_of(error) != "UNBLOCKED":
-                    raise
-                # A script does not block: it is the wait behind it that was ended.
-                raise not_known(replicas, error) from error
+            return answer_of(await pipe.exchange(with_wait(request, replicas), timeout), replicas)
 
     async def _opened(self) -> Pipe:
         if self._pipe is None or not self._pipe.is_fresh:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from valkey.exceptions import ResponseError
 
@@ -11,22 +11,20 @@ from django_vtasks.brokers.valkey.link import NOT_DONE, Link
 from django_vtasks.brokers.valkey.pushing import New, Push
 from django_vtasks.errors import BrokerUnavailable, NotReplicated
 
-
-class _Parcel(NamedTuple):
-    new: Sequence[New]
-    accepted: "asyncio.Future[list[bool]]"
+type _Parcel = tuple[Sequence[New], asyncio.Future[list[bool]]]
+"""Tasks of one caller, and what tells it which of them have been accepted."""
 
 
 class Outbox:
     """One loop's pushes, in order: while some are on their way, the next ones gather.
 
-    ``calls`` makes calls of tasks; ``replicas`` is how many must have each.
+    ``pushes`` makes requests of tasks; ``replicas`` is how many must have each.
     """
 
-    def __init__(self, link: Link, calls: Callable[[Sequence[New]], list[Push]], replicas: int) -> None:
+    def __init__(self, link: Link, pushes: Callable[[Sequence[New]], list[Push]], replicas: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = link
-        self._calls = calls
+        self._pushes = pushes
         self._replicas = replicas
         self._parcels: list[_Parcel] = []
         self._is_sending = False
@@ -36,7 +34,7 @@ class Outbox:
     def push(self, new: Sequence[New]) -> "asyncio.Future[list[bool]]":
         """Add tasks; what is cancelled has been sent all the same."""
         accepted = self._loop.create_future()
-        self._parcels.append(_Parcel(new, accepted))
+        self._parcels.append((new, accepted))
         if not self._is_sending:
             self._send_soon()
         return accepted
@@ -53,43 +51,43 @@ class Outbox:
         parcels, self._parcels = self._parcels, []
         self._is_lonely = len(parcels) == 1
         try:
-            calls = self._calls([new for parcel in parcels for new in parcel.new])
-            if len(calls) == 1 and not self._replicas:
-                [call] = calls
-                if self._link.send_soon(call.script, call.keys, call.arguments, partial(self._sent, parcels, call)):
+            pushes = self._pushes([task for new, _ in parcels for task in new])
+            if len(pushes) == 1 and not self._replicas:
+                [push] = pushes
+                if self._link.send_soon(push.request, partial(self._sent, parcels, push)):
                     return
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must learn of it
             self._conclude(parcels, [], error)
         else:
-            self._spawn(parcels, calls)
+            self._spawn(parcels, pushes)
 
-    def _sent(self, parcels: Sequence[_Parcel], call: Push, answer: Any) -> None:
+    def _sent(self, parcels: Sequence[_Parcel], push: Push, answer: Any) -> None:
         if answer is NOT_DONE:
-            self._spawn(parcels, [call])
+            self._spawn(parcels, [push])
         elif isinstance(answer, Exception):
             # What this server refuses of one queue is nothing to those that have gathered meanwhile.
             is_refusal = isinstance(answer.__cause__, ResponseError)
-            self._conclude(parcels, [answer] * call.size, None if is_refusal else answer)
+            self._conclude(parcels, [answer] * push.size, None if is_refusal else answer)
         else:
-            self._deliver(parcels, call.accepted(answer))
+            self._deliver(parcels, push.accepted(answer))
 
-    def _spawn(self, parcels: Sequence[_Parcel], calls: Sequence[Push]) -> None:
+    def _spawn(self, parcels: Sequence[_Parcel], pushes: Sequence[Push]) -> None:
         fates: list[bool | Exception] = []
-        self._task = self._loop.create_task(self._send_one_by_one(calls, fates))
+        self._task = self._loop.create_task(self._send_one_by_one(pushes, fates))
         self._task.add_done_callback(lambda task: self._conclude(parcels, fates, _error_of(task)))
 
-    async def _send_one_by_one(self, calls: Sequence[Push], fates: list[bool | Exception]) -> None:
-        """Make calls, and add what became of each task; raise when the server is not there for those that are left."""
-        for call in calls:
+    async def _send_one_by_one(self, pushes: Sequence[Push], fates: list[bool | Exception]) -> None:
+        """Push, and add what became of each task; raise when the server is not there for those that are left."""
+        for push in pushes:
             try:
-                answer = await self._link.acall(call.script, call.keys, call.arguments, replicas=self._replicas)
+                answer = await self._link.asend(push.request, replicas=self._replicas)
             except BrokerUnavailable as error:
                 # What this server refuses of one queue, or has not enough replicas for, is nothing to the others.
                 if not isinstance(error, NotReplicated) and not isinstance(error.__cause__, ResponseError):
                     raise
-                fates += [error] * call.size
+                fates += [error] * push.size
             else:
-                fates += call.accepted(answer)
+                fates += push.accepted(answer)
 
     def _deliver(self, parcels: Sequence[_Parcel], fates: list[bool]) -> None:
         """Tell those who wait what has become of all tasks, and send what has gathered meanwhile."""
@@ -107,30 +105,32 @@ class Outbox:
     ) -> None:
         """Tell those who wait, and send what has gathered meanwhile; not to a server that has just not answered."""
         end = 0
-        for parcel in parcels:
-            begin, end = end, end + len(parcel.new)
-            _tell(parcel, fates[begin:end], error)
+        for new, accepted in parcels:
+            begin, end = end, end + len(new)
+            _tell(accepted, len(new), fates[begin:end], error)
         self._is_sending = False
         if isinstance(error, BrokerUnavailable):
             gathered, self._parcels = self._parcels, []
-            for parcel in gathered:
-                _tell(parcel, [], error)
+            for new, accepted in gathered:
+                _tell(accepted, len(new), [], error)
         elif self._parcels:
             self._send_soon()
 
 
-def _tell(parcel: _Parcel, fates: Sequence[bool | Exception], error: BaseException | None) -> None:
-    if parcel.accepted.done():
+def _tell(
+    accepted: "asyncio.Future[list[bool]]", size: int, fates: Sequence[bool | Exception], error: BaseException | None
+) -> None:
+    if accepted.done():
         return
     refused = next((fate for fate in fates if isinstance(fate, Exception)), None)
     if refused is not None:
-        parcel.accepted.set_exception(refused)
-    elif len(fates) == len(parcel.new):
-        parcel.accepted.set_result([fate is True for fate in fates])
+        accepted.set_exception(refused)
+    elif len(fates) == size:
+        accepted.set_result([fate is True for fate in fates])
     elif isinstance(error, Exception):
-        parcel.accepted.set_exception(error)
+        accepted.set_exception(error)
     else:
-        parcel.accepted.cancel()
+        accepted.cancel()
 
 
 def _error_of(task: "asyncio.Task[None]") -> BaseException | None:

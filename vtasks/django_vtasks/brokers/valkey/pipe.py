@@ -6,16 +6,17 @@ there, with all that belongs to it: TLS, passwords, the number of the database. 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, Self
 
+import msgspec
 import valkey.asyncio
-from libvalkey import Reader, pack_command
+from libvalkey import Reader
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
-from valkey.exceptions import InvalidResponse, ValkeyError
+from valkey.exceptions import InvalidResponse
 
 from django_vtasks.brokers.valkey.connector import IDLE
-from django_vtasks.brokers.valkey.scripts import Command
+from django_vtasks.brokers.valkey.request import Request
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at whether an answer is overdue."""
@@ -26,10 +27,10 @@ READ_AT_ONCE = 256 * 1024
 """Bytes."""
 
 type Done = Callable[[list[Any] | Exception], None]
-"""Gets the answers to some commands, errors of the server among them, or why there are none. It must not raise."""
+"""Gets the answers to a request, errors of the server among them, or why there are none. It must not raise."""
 
 
-class _Exchange(NamedTuple):
+class _Exchange(msgspec.Struct, frozen=True):
     size: int
     deadline: float
     answers: list[Any]
@@ -100,19 +101,19 @@ class Pipe(asyncio.BufferedProtocol):
         """Tell whether no answer is awaited."""
         return not self._exchanges
 
-    def send(self, commands: Sequence[Command], timeout: float, done: Done, patience: float = 0.0) -> None:
-        """Send commands; ``done`` is called on the loop with their answers, within about ``timeout`` seconds.
+    def send(self, request: Request, timeout: float, done: Done, patience: float = 0.0) -> None:
+        """Send a request; ``done`` is called on the loop with its answers, within about ``timeout`` seconds.
 
         An answer that still arrives then has ``patience`` seconds more.
         """
-        self._transport.write(b"".join(map(pack_command, commands)))
+        self._transport.write(request.packed)
         self._used_at = self._loop.time()
-        self._exchanges.append(_Exchange(len(commands), self._used_at + timeout, [], done, patience))
+        self._exchanges.append(_Exchange(request.answers, self._used_at + timeout, [], done, patience))
         if self._looking is None:
             self._looking = self._loop.call_later(LOOK_EVERY, self._look)
 
     async def exchange(
-        self, *commands: Command, timeout: float, patience: float = 0.0, remainder: Remainder | None = None
+        self, request: Request, timeout: float, patience: float = 0.0, remainder: Remainder | None = None
     ) -> list[Any]:
         """Do what send() does, even if this is cancelled; return the answers, errors of the server among them.
 
@@ -129,7 +130,7 @@ class Pipe(asyncio.BufferedProtocol):
             else:
                 answers.set_result(result)
 
-        self.send(commands, timeout, done, patience)
+        self.send(request, timeout, done, patience)
         try:
             return await answers
         except asyncio.CancelledError:
@@ -206,14 +207,6 @@ class Pipe(asyncio.BufferedProtocol):
         exchanges, self._exchanges = self._exchanges, deque()
         for exchange in exchanges:
             exchange.done(error)
-
-
-def checked(answers: Sequence[Any]) -> Sequence[Any]:
-    """Return answers; raise the first error of the server among them."""
-    for answer in answers:
-        if isinstance(answer, ValkeyError):
-            raise answer
-    return answers
 
 
 _NOTHING = object()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django_vtasks.brokers.valkey.scripts import Command
+from django_vtasks.brokers.valkey.request import Request, answer_in, command
 from django_vtasks.errors import NotReplicated
 
 REPLICATE_WITHIN = 2.0
@@ -11,14 +11,15 @@ REPLICATE_WITHIN = 2.0
 MILLISECONDS = 1000
 
 
-def with_wait(command: Command, replicas: int) -> Sequence[Command]:
-    """Ask, behind a command and on its connection, until so many replicas have what it wrote."""
-    return command, ("WAIT", replicas, round(REPLICATE_WITHIN * MILLISECONDS))
+def with_wait(request: Request, replicas: int) -> Request:
+    """Ask, behind a request and on its connection, until so many replicas have what it wrote."""
+    return request.then(command("WAIT", replicas, round(REPLICATE_WITHIN * MILLISECONDS)))
 
 
 def answer_of(answers: Sequence[Any], wanted: int) -> Any:
-    """Return the command's own answer; raise when it, or the wait behind it, has failed."""
-    answer, replicas = answers
+    """Return the request's own answer; raise when it, or the wait behind it, has failed."""
+    *own, replicas = answers
+    answer = answer_in(own)
     if isinstance(answer, Exception):
         raise answer
     if isinstance(replicas, Exception):

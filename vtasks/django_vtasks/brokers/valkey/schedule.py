@@ -9,8 +9,8 @@ from django_vtasks.brokers.base import Due, Standing, Tick
 from django_vtasks.brokers.seldom import Seldom
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
-from django_vtasks.brokers.valkey.pushing import BYTES_AT_ONCE, New, push_of_any_kind
-from django_vtasks.brokers.valkey.scripts import Argument
+from django_vtasks.brokers.valkey.pushing import BYTES_AT_ONCE, New, new_of, push_of_any_kind
+from django_vtasks.brokers.valkey.request import Argument
 from django_vtasks.errors import NotReplicated
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Schedule:
 
     def tick(self, dues: Sequence[Due], *, replicas: int) -> list[Tick]:
         """Record slots and enqueue their tasks, some hundred in each call."""
-        pairs = [(due, New.of(due.envelope)) for due in dues]
+        pairs = [(due, new_of(due.envelope)) for due in dues]
         ticks: list[Tick] = []
         for some in _chunks(pairs):
             try:
@@ -71,7 +71,7 @@ class Schedule:
 
     def _tick_some(self, pairs: Sequence[tuple[Due, New]], replicas: int) -> list[Any]:
         """Return what the script says of each."""
-        push = push_of_any_kind(self._keys, [new for _, new in pairs])
+        keys, arguments = push_of_any_kind(self._keys, [new for _, new in pairs])
         slots: list[Argument] = []
         for due, _ in pairs:
             slots += due.entry, round(due.slot * MICROSECONDS)
@@ -79,8 +79,8 @@ class Schedule:
         try:
             verdicts = self._link.call(
                 "tick",
-                [self._keys.schedule, self._keys.slots, *push.keys],
-                [len(pairs), *slots, *push.arguments],
+                [self._keys.schedule, self._keys.slots, *keys],
+                [len(pairs), *slots, *arguments],
                 replicas=replicas,
             )
         except NotReplicated as error:
@@ -106,7 +106,7 @@ def _standing(since: bytes, last: bytes | None) -> Standing:
 
 def _chunks(pairs: Sequence[tuple[Due, New]]) -> Iterator[Sequence[tuple[Due, New]]]:
     for some in batched(pairs, AT_ONCE):
-        if sum([len(new.entry) for _, new in some]) <= BYTES_AT_ONCE:
+        if sum([len(entry) for _, (_, entry, _) in some]) <= BYTES_AT_ONCE:
             yield some
         else:
             yield from ((pair,) for pair in some)

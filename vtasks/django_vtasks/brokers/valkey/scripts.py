@@ -2,17 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import NamedTuple
 
-# A worker must go on when memory is full: it is what makes room.
-_FLAGS = {"push": "", "push_any": "", "tick": ""}
-_FLAGS_OF_WORKERS = " flags=allow-oom"
-_ALSO = {"push_any": ["pushing"], "tick": ["pushing"]}
+from libvalkey import pack_command
 
-type Argument = str | bytes | int
-type Command = tuple[Argument, ...]
+from django_vtasks.brokers.valkey.request import Argument, Request
+
+# A worker must go on when memory is full: it is what makes room.
+_FLAGS = {"push": "", "tick": ""}
+_FLAGS_OF_WORKERS = " flags=allow-oom"
+_ALSO = {"push": ["pushing"], "tick": ["pushing"]}
 
 
 class Script(NamedTuple):
@@ -22,13 +23,14 @@ class Script(NamedTuple):
     source: str
     digest: str
 
-    def by_digest(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Command:
-        """Return the command that runs the script; NOSCRIPT is the answer of a server that has not seen it."""
-        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
+    def call(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Request:
+        """Return the request that runs the script."""
+        packed = pack_command(("EVALSHA", self.digest, len(keys), *keys, *arguments))
+        return Request(packed, in_full=partial(self.call_in_full, keys, arguments))
 
-    def by_source(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Command:
-        """Return the command that runs the script and makes the server know it."""
-        return ("EVAL", self.source, len(keys), *keys, *arguments)
+    def call_in_full(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Request:
+        """Return the request that runs the script and makes the server know it."""
+        return Request(pack_command(("EVAL", self.source, len(keys), *keys, *arguments)))
 
 
 @cache

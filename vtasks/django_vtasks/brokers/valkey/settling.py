@@ -7,7 +7,7 @@ from django_vtasks.brokers.base import Ack, Bury, Claim, Release, Retry, Settlem
 from django_vtasks.brokers.valkey import failed
 from django_vtasks.brokers.valkey.entry import Entry, lane_of, mutex_of
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
-from django_vtasks.brokers.valkey.scripts import Argument
+from django_vtasks.brokers.valkey.request import Argument
 
 
 class Receipt(NamedTuple):

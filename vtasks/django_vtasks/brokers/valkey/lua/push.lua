@@ -1,11 +1,7 @@
--- Add plain tasks to one queue: no lock, no due time, no precedence.
--- KEYS: waiting, bell, queues
--- ARGV: queue, entry…
--- Returns: nothing of interest
+-- Add tasks of any kind, in order, to one or several queues; one whose lock another task holds is left out.
+-- KEYS: queues, then waiting, delayed, bell of each queue, then each lock
+-- ARGV: number of queues, their names, then seven per task: number of the queue, entry, lane, time at which it is due in µs
+--       or "", lock's number or 0, id, lock's time to live in ms or 0
+-- Returns: 1 or 0 per task
 
-for first = 2, #ARGV, 1000 do
-  redis.call('LPUSH', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
-end
-redis.call('SADD', KEYS[3], ARGV[1])
-ring(KEYS[2])
-return redis.status_reply('OK')
+return push(0, 0)

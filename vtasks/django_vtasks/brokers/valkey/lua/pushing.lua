@@ -1,6 +1,6 @@
--- Put before the scripts that add tasks of any kind; keys and arguments are those of push_any.lua, from these positions on.
+-- Put before the scripts that add tasks; keys and arguments are those of push.lua, from these positions on.
 -- A task of which ``settled`` says something by its number is not added, and that is the answer to it.
-local function push_any(key0, argument0, settled)
+local function push(key0, argument0, settled)
   local queues = tonumber(ARGV[argument0 + 1])
   local answers = {}
   local touched = {}

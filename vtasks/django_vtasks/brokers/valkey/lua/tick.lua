@@ -1,7 +1,7 @@
 -- Record slots of a schedule's entries and add their tasks.
--- KEYS: schedule, slots, then those of push_any
--- ARGV: number of slots, for each its entry and time in µs, then those of push_any for as many tasks
--- Returns: for each "taken" when it is over or its entry is not registered, or 1 or 0 as push_any; or the error of its
+-- KEYS: schedule, slots, then those of push
+-- ARGV: number of slots, for each its entry and time in µs, then those of push for as many tasks
+-- Returns: for each "taken" when it is over or its entry is not registered, or 1 or 0 as push; or the error of its
 --          queue, which has not been touched
 
 local count = tonumber(ARGV[1])
@@ -36,4 +36,4 @@ for i = 1, count do
     redis.call('HSET', KEYS[2], entry, slot)
   end
 end
-return push_any(2, pushed, settled)
+return push(2, pushed, settled)
