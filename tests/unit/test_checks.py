@@ -1,5 +1,9 @@
 """``manage.py check`` tells what is wrong with the settings before anything runs."""
 
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 from django.core.checks import run_checks
 from django.core.management import call_command
@@ -7,8 +11,10 @@ from django.core.management.base import SystemCheckError
 from django.db import connections
 from django.test import modify_settings, override_settings
 
+from django_vtasks import checks
 from django_vtasks.errors import ConfigError
 
+TIMEOUT = 60
 DATABASE = "django_vtasks.backends.db.DatabaseTaskBackend"
 IMMEDIATE = "django_vtasks.backends.immediate.ImmediateBackend"
 
@@ -193,3 +199,186 @@ def test_beside_channels_a_warning_names_the_command_that_never_clashes(channels
 
 def test_without_channels_there_is_no_warning():
     assert messages() == []
+
+
+# Extras
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Give a function that makes these packages, and no others, as good as installed."""
+    return lambda *packages: monkeypatch.setattr(checks, "find_spec", lambda name: name if name in packages else None)
+
+
+def test_the_valkey_backend_without_its_driver_is_an_error_that_says_what_to_install():
+    program = """
+import sys
+sys.modules["libvalkey"] = None  # as if it were not installed
+import django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["django_vtasks"],
+    TASKS={"default": {"BACKEND": "django_vtasks.backends.valkey.ValkeyTaskBackend"}},
+)
+django.setup()
+from django.core.checks import run_checks
+from django.tasks import task_backends
+for message in run_checks():
+    print(message.id, message.msg, message.hint)
+try:
+    task_backends["default"].broker
+except Exception as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+    assert done.stderr == ""
+    checked, used = done.stdout.splitlines()
+    assert checked.startswith("vtasks.E006 TASKS['default'] uses ValkeyTaskBackend, and the package valkey is not")
+    assert checked.endswith("pip install 'django-vtasks[valkey]'")
+    assert used == "ValkeyTaskBackend needs the package valkey: pip install 'django-vtasks[valkey]'."
+
+
+def test_a_port_for_metrics_without_prometheus_client_is_a_warning(installed):
+    with override_settings(VTASKS_METRICS_PORT=9100):
+        installed("prometheus_client")
+        assert messages() == []
+        installed()
+        [(identifier, message)] = messages()
+
+    assert identifier == "vtasks.W002"
+    assert "prometheus-client" in message
+
+
+def test_without_a_port_for_metrics_nobody_misses_prometheus_client(installed):
+    installed()
+
+    assert messages() == []
+
+
+# Batch queues
+
+
+def test_a_batch_queue_that_the_backend_does_not_take_is_a_warning():
+    def with_queues(*queues):
+        return override_settings(
+            TASKS={"default": {"BACKEND": DATABASE, "QUEUES": list(queues)}},
+            VTASKS_BATCH_QUEUES={"widgets": {}},
+        )
+
+    with with_queues("default", "widgets"):
+        assert messages() == []
+    with with_queues():  # any
+        assert messages() == []
+    with with_queues("default"):
+        assert messages() == [
+            (
+                "vtasks.W003",
+                "No task can be sent to the batch queue 'widgets': TASKS['default']['QUEUES'] does not have it.",
+            )
+        ]
+
+
+def deploy_messages():
+    return [
+        (message.id, message.msg)
+        for message in run_checks(include_deployment_checks=True)
+        if (message.id or "").startswith("vtasks.")
+    ]
+
+
+def test_a_batch_queue_that_nobody_consumes_is_a_warning_where_the_project_is_deployed():
+    with override_settings(TASKS={"default": {"BACKEND": IMMEDIATE}}):
+        assert deploy_messages() == []
+        with override_settings(VTASKS_BATCH_QUEUES={"widgets": {}, "parts": {}}):
+            assert messages() == []
+            [(identifier, message)] = deploy_messages()
+
+    assert identifier == "vtasks.W004"
+    assert "(widgets, parts)" in message
+
+
+# Pools
+
+
+def with_pool(monkeypatch, pool):
+    monkeypatch.setitem(connections.settings["default"], "OPTIONS", {"pool": pool})
+
+
+@pytest.mark.parametrize("pool", [True, {"min_size": 2}, {"min_size": 2, "max_size": 19}], ids=str)
+def test_a_pool_that_is_smaller_than_the_concurrency_is_a_warning(pool, monkeypatch):
+    with_pool(monkeypatch, pool)
+
+    [warning] = checks.check_pools()
+
+    size = {True: 4}.get(pool) if pool is True else pool.get("max_size") or pool["min_size"]
+    assert warning.id == "vtasks.W005"
+    assert f"a pool of {size} connections, and 20 tasks" in warning.msg
+    assert "at least 20" in str(warning.hint)
+
+
+@pytest.mark.parametrize("pool", [{"max_size": 20}, {"min_size": 30}, False, None], ids=str)
+def test_a_pool_that_is_large_enough_is_not(pool, monkeypatch):
+    with_pool(monkeypatch, pool)
+
+    assert checks.check_pools() == []
+
+
+def test_the_queue_with_the_most_tasks_at_a_time_decides(monkeypatch):
+    with_pool(monkeypatch, {"max_size": 20})
+
+    with override_settings(VTASKS_QUEUES={"emails": {"concurrency": 21}, "reports": {"concurrency": 1}}):
+        [warning] = checks.check_pools()
+
+    assert "and 21 tasks" in warning.msg
+
+
+# SQLite and several hosts
+
+
+@pytest.fixture
+def mounted(monkeypatch):
+    """Give a function that mounts file systems of these kinds, and nothing else."""
+
+    def mounted(**kinds):
+        mounts = [SimpleNamespace(mountpoint=f"/{place}", fstype=kind) for place, kind in kinds.items()]
+        mounts.append(SimpleNamespace(mountpoint="/", fstype="ext4"))
+        monkeypatch.setattr("psutil.disk_partitions", lambda **_: mounts)
+
+    for variable in checks.OWN_FILES:
+        monkeypatch.delenv(variable, raising=False)
+    return mounted
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "smb3", "fuse.sshfs", "ceph"])
+def test_tasks_in_a_file_that_hosts_share_are_a_warning(kind, mounted, monkeypatch):
+    monkeypatch.setitem(connections.settings["default"], "NAME", "/share/db.sqlite3")
+    mounted(share="ext4")
+    assert deploy_messages() == []
+    mounted(share=kind, shared="ext4")
+
+    assert messages() == []
+    [(identifier, message)] = deploy_messages()
+    assert identifier == "vtasks.W006"
+    assert f"its file system is {kind}" in message
+
+
+@pytest.mark.parametrize(("variable", "where"), [("DYNO", "dyno"), ("KUBERNETES_SERVICE_HOST", "pod")])
+def test_tasks_in_a_file_that_each_host_has_for_itself_are_a_warning(variable, where, mounted, monkeypatch):
+    mounted()
+    monkeypatch.setenv(variable, "worker.1")
+
+    [(identifier, message)] = deploy_messages()
+
+    assert identifier == "vtasks.W006"
+    assert f"each {where} has files of its own" in message
+
+
+def test_other_databases_and_backends_may_be_anywhere(mounted, monkeypatch):
+    mounted()
+    monkeypatch.setenv("DYNO", "worker.1")
+    with override_settings(TASKS={"default": {"BACKEND": IMMEDIATE}}):
+        assert deploy_messages() == []
+    monkeypatch.setitem(connections.settings["default"], "ENGINE", "django.db.backends.postgresql")
+
+    assert checks.check_sqlite_is_local() == []

@@ -1,14 +1,28 @@
-"""System checks; the ids are stable."""
+"""System checks; docs/reference/checks.md lists the ids, which are stable."""
 
+import os
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import psutil
 from django.apps import apps
 from django.core import checks
+from django.db import connections
 from django.tasks import task_backends
 from django.utils.module_loading import import_string
 
 from django_vtasks import conf
+from django_vtasks.backends.db import DatabaseTaskBackend
+from django_vtasks.backends.immediate import ImmediateBackend
 from django_vtasks.scheduler import entries
+
+POOL_SIZE = 4
+"""Connections of a pool of psycopg's that is given no size."""
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "afs", "9p", "ceph", "gluster", "fuse.gluster", "fuse.sshfs", "lustre")
+OWN_FILES = {"DYNO": "dyno", "KUBERNETES_SERVICE_HOST": "pod"}
+"""What tells that hosts do not share their files, by the environment variable that it sets."""
 
 
 @checks.register("vtasks")
@@ -52,3 +66,117 @@ def check_command_clash(app_configs: Any = None, **kwargs: Any) -> list[checks.C
             id="vtasks.W001",
         )
     ]
+
+
+@checks.register("vtasks")
+def check_metrics(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Report a port for metrics that nothing can be served on."""
+    if conf.problems() or not conf.current().metrics_port or find_spec("prometheus_client") is not None:
+        return []
+    return [
+        checks.Warning(
+            "VTASKS_METRICS_PORT is set, and the package prometheus-client is not installed: there will be no metrics.",
+            hint="pip install 'django-vtasks[metrics]'",
+            id="vtasks.W002",
+        )
+    ]
+
+
+@checks.register("vtasks")
+def check_batch_queues(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Report batch queues to which no task can be sent."""
+    if conf.problems() or (alias := conf.current().backend) not in task_backends.settings:
+        return []
+    valid = task_backends[alias].queues
+    return [
+        checks.Warning(
+            f"No task can be sent to the batch queue {queue!r}: TASKS[{alias!r}]['QUEUES'] does not have it.",
+            hint="Add it there, or leave QUEUES out: then the VTASKS_ settings say which queues there are.",
+            id="vtasks.W003",
+        )
+        for queue in conf.current().batch_queues
+        if valid and queue not in valid
+    ]
+
+
+@checks.register("vtasks", deploy=True)
+def check_batch_queues_are_consumed(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Report batch queues of a backend for tests, whose tasks nobody would run."""
+    if conf.problems() or not (queues := conf.current().batch_queues):
+        return []
+    return [
+        checks.Warning(
+            f"TASKS[{alias!r}] is an ImmediateBackend, which keeps the tasks of batch queues "
+            f"({', '.join(queues)}) in memory until a test flushes them: here nobody runs them.",
+            hint="Use it in tests only.",
+            id="vtasks.W004",
+        )
+        for alias in task_backends.settings
+        if isinstance(task_backends[alias], ImmediateBackend)
+    ]
+
+
+@checks.register("vtasks")
+def check_pools(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Report pools of connections that are too small for the tasks that run at a time."""
+    if conf.problems():
+        return []
+    wanted = _most_at_a_time(conf.current())
+    return [
+        checks.Warning(
+            f"DATABASES[{alias!r}] has a pool of {size} connections, and {wanted} tasks of one process may want one at "
+            "a time: the others wait for it, and fail when that takes longer than the pool's timeout.",
+            hint=f"Let OPTIONS['pool'] have a max_size of at least {wanted}, or lower VTASKS_CONCURRENCY.",
+            id="vtasks.W005",
+        )
+        for alias, size in _pools()
+        if size < wanted
+    ]
+
+
+def _most_at_a_time(config: conf.Config) -> int:
+    return max(queue.concurrency or config.concurrency for queue in config.queues.values())
+
+
+def _pools() -> Iterator[tuple[str, int]]:
+    """Yield each database that has a pool, and how many connections that gives at a time."""
+    for alias, settings in connections.settings.items():
+        if pool := settings.get("OPTIONS", {}).get("pool"):
+            options: Mapping[str, Any] = pool if isinstance(pool, Mapping) else {}
+            least = options.get("min_size", POOL_SIZE)
+            yield alias, options.get("max_size") or least
+
+
+@checks.register("vtasks", deploy=True)
+def check_sqlite_is_local(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Report tasks in an SQLite file that several hosts share, or believe that they do."""
+    found: list[checks.CheckMessage] = []
+    for alias in task_backends.settings:
+        backend = task_backends[alias]
+        if isinstance(backend, DatabaseTaskBackend) and (reason := _why_not_shared(backend.database)):
+            found.append(
+                checks.Warning(
+                    f"TASKS[{alias!r}] keeps tasks in an SQLite file, and {reason}.",
+                    hint="With more than one host, keep them in PostgreSQL, MariaDB, MySQL or Valkey.",
+                    id="vtasks.W006",
+                )
+            )
+    return found
+
+
+def _why_not_shared(database: str) -> str | None:
+    """Return why the file of a database is not the same for all hosts, or not safe there; None when nothing says so."""
+    settings = connections.settings.get(database, {})
+    if settings.get("ENGINE") != "django.db.backends.sqlite3":
+        return None
+    kind = _file_system(Path(str(settings["NAME"])).absolute())
+    if kind.startswith(NETWORK_FILE_SYSTEMS):
+        return f"its file system is {kind}, whose locks do not keep several hosts from spoiling it"
+    where = next((name for variable, name in OWN_FILES.items() if variable in os.environ), None)
+    return None if where is None else f"each {where} has files of its own, which go with it"
+
+
+def _file_system(path: Path) -> str:
+    """Return the kind of file system that a path is in, or nothing where the system does not tell."""
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if path.is_relative_to(mount.mountpoint)]
+    return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else ""

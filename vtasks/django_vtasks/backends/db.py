@@ -21,7 +21,12 @@ class DatabaseTaskBackend(BrokerBackend):
     @property
     def broker(self) -> DatabaseBroker:
         """Return the process's broker for the database that the option or the project's router names."""
-        return _broker(self.options.get("DATABASE") or _routed(), conf.current().dlq_cap)
+        return _broker(self.database, conf.current().dlq_cap)
+
+    @property
+    def database(self) -> str:
+        """Return the alias of the database where the tasks are."""
+        return self.options.get("DATABASE") or _routed()
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         """Add that the tables need their app, and the option a database."""

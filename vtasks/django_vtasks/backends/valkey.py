@@ -14,7 +14,13 @@ try:
     from django_vtasks.brokers.valkey import ValkeyBroker
     from django_vtasks.brokers.valkey.connector import check_url
 except ImportError as error:
-    raise ConfigError("ValkeyTaskBackend needs the package valkey: pip install 'django-vtasks[valkey]'.") from error
+    if error.name is None or error.name.partition(".")[0] not in {"valkey", "libvalkey"}:
+        raise
+    IS_INSTALLED = False
+else:
+    IS_INSTALLED = True
+
+INSTALL = "pip install 'django-vtasks[valkey]'"
 
 
 class ValkeyTaskBackend(BrokerBackend):
@@ -31,8 +37,8 @@ class ValkeyTaskBackend(BrokerBackend):
         self._made: tuple[conf.Config, ValkeyBroker] | None = None
 
     @property
-    def broker(self) -> ValkeyBroker:
-        """Return the process's broker for these options."""
+    def broker(self) -> "ValkeyBroker":
+        """Return the process's broker for these options; raise ConfigError when the driver is not installed."""
         config = conf.current()
         if self._made is None or self._made[0] is not config:
             url = self.options.get("BROKER_URL")
@@ -41,8 +47,11 @@ class ValkeyTaskBackend(BrokerBackend):
         return self._made[1]
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        """Add what is wrong with the options."""
+        """Add that the driver is missing, or what is wrong with the options."""
         messages = super().check(**kwargs)
+        if not IS_INSTALLED:
+            what = f"TASKS[{self.alias!r}] uses ValkeyTaskBackend, and the package valkey is not installed."
+            return [*messages, checks.Error(what, hint=INSTALL, id="vtasks.E006")]
         try:
             check_url(self.options.get("BROKER_URL"))
             _ = self._cluster_mode, self._min_replicas
@@ -66,8 +75,10 @@ class ValkeyTaskBackend(BrokerBackend):
 
 
 @cache
-def _broker(url: str, prefix: str, failed_cap: int, is_cluster: bool, min_replicas: int) -> ValkeyBroker:  # noqa: FBT001
+def _broker(url: str, prefix: str, failed_cap: int, is_cluster: bool, min_replicas: int) -> "ValkeyBroker":  # noqa: FBT001
     """One broker per server and process: Django's backend objects are one per thread or asyncio task."""
+    if not IS_INSTALLED:
+        raise ConfigError(f"ValkeyTaskBackend needs the package valkey: {INSTALL}.")
     return ValkeyBroker(url, prefix=prefix, failed_cap=failed_cap, is_cluster=is_cluster, min_replicas=min_replicas)
 
 
