@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 
 from django.apps import apps
 
-from django_vtasks.db.models import FailedRow, TaskRow
 from tests.integration.workers import WorkerProcess
 
 ROOT = Path(__file__).parents[2]
 WORKER_TIMEOUT = 60
+SCREEN = 10_000
 
 SETTINGS = """
 from tests.settings import *
@@ -81,13 +82,6 @@ class Project:
             await outcome
         return SimpleNamespace(**names)
 
-    def work(self, *options: str) -> list[str]:
-        """Let a worker do all there is to do; return what the tasks have noted."""
-        said = self.manage("runworker", "--burst", *options)
-        assert not TaskRow.objects.exists(), said
-        assert not FailedRow.objects.exists(), said
-        return self.diary
-
     def manage(self, *arguments: str, **environment: str) -> str:
         """Run a command of manage.py to its end, which must be a good one; return what it says."""
         done = subprocess.run(
@@ -102,20 +96,51 @@ class Project:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def command(self, block: str) -> str:
+        """Run a command line as the guide prints it, below a comment; return what it says."""
+        _, line = block.strip().splitlines()
+        return self.manage(*_arguments(line))
+
+    def answer(self, block: str, answer: str) -> str:
+        """Run such a command on a terminal, and answer what it asks; return what is seen there."""
+        _, line = block.strip().splitlines()
+        ours, its = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", *_arguments(line)],
+            cwd=self._directory,
+            env=os.environ | self._environment,
+            stdin=its,
+            stdout=its,
+            stderr=its,
+        )
+        os.close(its)
+        try:
+            os.write(ours, f"{answer}\n".encode())
+            process.wait(WORKER_TIMEOUT)
+            return os.read(ours, SCREEN).decode()
+        finally:
+            process.kill()
+            os.close(ours)
+
     def start(self, command: str, **environment: str) -> WorkerProcess:
         """Start a worker by a command line as the guide prints it."""
-        python, manage, *arguments = command.split()
-        assert (python, manage) == ("python", "manage.py")
+        arguments = _arguments(command)
         return WorkerProcess(
             self._directory / "worker.log",
             *arguments,
             environment=self._environment | {"PYTHONUNBUFFERED": "1"} | environment,
-            command=(str(self._directory / manage),),
+            command=(str(self._directory / "manage.py"),),
         )
 
     @property
     def _environment(self) -> dict[str, str]:
         return {"DJANGO_SETTINGS_MODULE": "guide_settings", "PYTHONPATH": str(ROOT)}
+
+
+def _arguments(line: str) -> list[str]:
+    python, manage, *arguments = line.split()
+    assert (python, manage) == ("python", "manage.py")
+    return arguments
 
 
 def forget() -> None:

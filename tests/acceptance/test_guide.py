@@ -1,194 +1,43 @@
-"""The user's guide, section by section: its code runs as printed, on SQLite with the real database backend.
+"""The user's guide, section by section: what it prints runs as printed, on each kind of store that it speaks of."""
 
-What is periodic, and what runs in batches, has a module of its own: test_guide_workers.py.
-"""
-
+import signal
+import time
 import unittest
+from datetime import datetime
+from datetime import time as clock
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 from django.http import JsonResponse
 from django.tasks import TaskResult, TaskResultStatus, task_backends
 from django.test import AsyncRequestFactory, override_settings
+from django.utils.timezone import get_default_timezone
 
-from django_vtasks.db.models import LockRow, TaskRow
+from tests import servers
+from tests.acceptance import printed
 from tests.acceptance.guide import Project, forget
+from tests.integration.pages import Pages
+from tests.integration.probes import eventually
 
-QUEUES = ["emails", "high-priority", "low_priority"]
-
-# What the guide prints ------------------------------------------------------------------------------------------------
-
-DEFINING_TASKS = '''
-# myapp/tasks.py
-from django_vtasks import task
-
-@task
-def send_email(to: str, subject: str, body: str):
-    """Send an email."""
-    # Your email sending logic
-    pass
-
-@task
-async def process_image(image_id: int):
-    """Process an image asynchronously."""
-    # Async tasks are processed natively without thread overhead
-    pass
-'''
-
-BASIC_ENQUEUE_SYNCHRONOUS = """
-from myapp.tasks import send_email
-
-# Synchronous
-result = send_email.enqueue("user@example.com", "Hello", "Welcome!")
-"""
-
-BASIC_ENQUEUE_ASYNCHRONOUS = """
-from myapp.tasks import send_email
-
-# Asynchronous (preferred)
-result = await send_email.aenqueue("user@example.com", "Hello", "Welcome!")
-"""
-
-USING = """
-# Route to a specific queue
-await send_email.using(queue_name="emails").aenqueue(
-    "user@example.com", "Hello", "Welcome!"
-)
-
-# Set priority
-await send_email.using(priority=10).aenqueue(
-    "admin@example.com", "Urgent", "Server down!"
-)
-
-# Combine multiple options
-await send_email.using(
-    queue_name="high-priority",
-    priority=10,
-    unique=True,
-).aenqueue("admin@example.com", "Alert", "Important message")
-"""
-
-BULK = """
-from django.tasks import task_backends
-from myapp.tasks import process_user, cleanup_job
-
-tasks_to_send = [
-    # (task, args, kwargs)
-    (process_user, (user1.id,), {}),
-    (process_user, (user2.id,), {}),
-    (cleanup_job, (), {"queue_name": "low_priority"}),
-]
-"""
-
-BULK_ASYNCHRONOUS = """
-# Async context
-await task_backends["default"].aenqueue_many(tasks_to_send)
-"""
-
-BULK_SYNCHRONOUS = """
-# Sync context (usually within a transaction)
-task_backends["default"].enqueue_many(tasks_to_send)
-"""
-
-MUTEX = """
-# Auto-generated unique key from task name + args
-result = await send_email.using(unique=True).aenqueue(
-    "user@example.com", "Welcome", "..."
-)
-
-# If the task is already queued or running, this returns None
-result2 = await send_email.using(unique=True).aenqueue(
-    "user@example.com", "Welcome", "..."
-)
-# result2 is None (rejected as duplicate)
-"""
-
-CUSTOM_KEY = """
-result = await send_email.using(
-    unique=True,
-    unique_key=f"email-user-{user_id}"
-).aenqueue("user@example.com", "Welcome", "...")
-"""
-
-THROTTLING = """
-# Only allow 1 API call per 60 seconds
-await fetch_data.using(
-    unique=True,
-    unique_key=f"api-fetch-{user_id}",
-    ttl=60,
-    remove_unique_on_complete=False,  # Throttle mode
-).aenqueue(user_id)
-"""
-
-HANDLING_REJECTIONS = """
-async def view(request, user):
-    result = await send_email.using(unique=True).aenqueue(user.id)
-
-    if result is None:
-        # Task was rejected (duplicate found)
-        return JsonResponse({"error": "Email already being sent"}, status=429)
-    else:
-        # Task was enqueued successfully
-        return JsonResponse({"task_id": result.id})
-"""
-
-PRIORITY_HIGH = """
-# High priority task (processed first)
-await send_email.using(priority=10).aenqueue(user.id)
-"""
-
-PRIORITY_LOW = """
-# Low priority task
-await send_email.using(priority=-10).aenqueue(user.id)
-"""
-
-TESTING = """
-from django.test import TestCase, override_settings
-
-@override_settings(
-    TASKS={
-        "default": {
-            "BACKEND": "django_vtasks.backends.immediate.ImmediateBackend",
-        }
-    }
-)
-class MyTaskTests(TestCase):
-    def test_something(self):
-        # Tasks run immediately and synchronously
-        my_task.enqueue()
-        # ... assertions
-"""
-
-TESTING_BATCHES = """
-@override_settings(
-    TASKS={"default": {"BACKEND": "django_vtasks.backends.immediate.ImmediateBackend"}},
-    VTASKS_BATCH_QUEUES={"batch_queue": {"count": 100, "timeout": 5.0}}
-)
-class MyBatchingTest(TestCase):
-    def test_batching(self):
-        backend = task_backends["default"]
-
-        for i in range(5):
-            process_batch.using(queue_name="batch_queue").enqueue(item_id=i)
-
-        # Tasks are stored, not executed
-        self.assertEqual(len(backend.pending_batches["batch_queue"]), 5)
-
-        # Manually trigger batch processing
-        backend.flush_batch("batch_queue")
-
-        # Now verify your batch logic ran
-        self.assertEqual(len(backend.pending_batches["batch_queue"]), 0)
-"""
+HOUR = 3600
+LONGEST_DAY = 25 * HOUR
 
 # What the guide takes for granted -------------------------------------------------------------------------------------
+
+QUEUES = ["emails", "high-priority", "low_priority"]
+BATCH_TIMEOUT = 5.0
+SOON = """
+VTASKS_SCHEDULE["cleanup"]["schedule"] = 1
+"""
 
 MORE_TASKS = """
 from pathlib import Path
 
 from django.tasks import task as django_task
+from myapp.models import Widget
 
 DIARY = Path(__file__).with_name("diary")
 ran = []
@@ -213,6 +62,10 @@ def fetch_data(user_id):
 def remind(user_id):
     note(f"reminded {user_id}")
 
+@task
+def fail():
+    raise ValueError("on purpose")
+
 @django_task
 def plain(word):
     note(f"plain {word}")
@@ -224,60 +77,57 @@ def my_task():
 @task
 def process_batch(tasks: list[dict]):
     ran.append([task["kwargs"]["item_id"] for task in tasks])
+
+@task
+def report():
+    note("report")
+
+@task
+def cleanup():
+    note("cleanup")
+
+@task
+def paint_widgets_batch(tasks: list[dict]):
+    note(f"painted {len(tasks)} widgets")
+"""
+
+MODELS = """
+from django.db import models
+
+class Widget(models.Model):
+    processed = models.BooleanField(default=False)
+
+    class Meta:
+        app_label = "myapp"
 """
 
 
 @pytest.fixture
-def project(database, tmp_path, monkeypatch):
-    database("default")
+def make_project(store, tmp_path, monkeypatch):
+    """Give a function that makes a project with these settings."""
     monkeypatch.syspath_prepend(tmp_path)
-    with override_settings(VTASKS_QUEUES=QUEUES):
-        yield Project(tmp_path, tasks=DEFINING_TASKS + MORE_TASKS, settings=f"VTASKS_QUEUES = {QUEUES!r}\n")
+    tasks = printed.DEFINING_TASKS + MORE_TASKS + printed.BATCH_TASK
+    yield lambda settings: Project(tmp_path, tasks=tasks, models=MODELS, settings=settings, alias=store.alias)
     forget()
 
 
-def queues_and_priorities():
-    return [(row.queue, -row.rank) for row in TaskRow.objects.order_by("id")]
+@pytest.fixture
+def project(make_project):
+    with override_settings(VTASKS_QUEUES=QUEUES):
+        yield make_project(f"VTASKS_QUEUES = {QUEUES!r}\n")
 
 
-def users(*numbers):
-    return {f"user{number}": SimpleNamespace(id=number) for number in numbers}
+@pytest.fixture
+def work(project, store):
+    """Give a function that lets a worker do all there is to do, and returns what the tasks have noted."""
 
+    def work(*options):
+        said = project.manage("runworker", "--burst", *options)
+        assert store.rows() == [], said
+        assert store.broker.failed(10) == [], said
+        return project.diary
 
-# Defining Tasks, Enqueueing Tasks -------------------------------------------------------------------------------------
-
-
-def test_tasks_as_defined_are_run_by_a_worker(project):
-    project.tasks.send_email.enqueue("user@example.com", "Hello", "Welcome!")
-    project.tasks.process_image.enqueue(image_id=5)
-    project.tasks.plain.enqueue("django.tasks")
-    assert TaskRow.objects.count() == 3
-
-    assert project.work() == ["plain django.tasks"]
-
-
-def test_basic_enqueue_in_synchronous_code(project):
-    result = project.run(BASIC_ENQUEUE_SYNCHRONOUS).result
-
-    assert isinstance(result, TaskResult)
-    assert result.status is TaskResultStatus.READY
-    assert result.args == ["user@example.com", "Hello", "Welcome!"]
-    assert [row.task_id for row in TaskRow.objects.all()] == [result.id]
-
-
-async def test_basic_enqueue_in_asynchronous_code(project):
-    result = (await project.arun(BASIC_ENQUEUE_ASYNCHRONOUS)).result
-
-    assert isinstance(result, TaskResult)
-    assert [row.task_id async for row in TaskRow.objects.all()] == [result.id]
-
-
-def test_the_using_api(project, asynchronously):
-    asynchronously(project.arun(USING, send_email=project.tasks.send_email))
-
-    assert queues_and_priorities() == [("emails", 0), ("default", 10), ("high-priority", 10)]
-    assert LockRow.objects.count() == 1
-    project.work()
+    return work
 
 
 @pytest.fixture
@@ -290,29 +140,71 @@ def asynchronously():
     return async_to_sync(await_)
 
 
+def users(*numbers):
+    return {f"user{number}": SimpleNamespace(id=number) for number in numbers}
+
+
+# Defining Tasks, Enqueueing Tasks -------------------------------------------------------------------------------------
+
+
+def test_tasks_as_defined_are_run_by_a_worker(project, store, work):
+    project.tasks.send_email.enqueue("user@example.com", "Hello", "Welcome!")
+    project.tasks.process_image.enqueue(image_id=5)
+    project.tasks.plain.enqueue("django.tasks")
+    assert len(store.rows()) == 3
+
+    assert work() == ["plain django.tasks"]
+
+
+def test_basic_enqueue_in_synchronous_code(project, store):
+    result = project.run(printed.BASIC_ENQUEUE_SYNCHRONOUS).result
+
+    assert isinstance(result, TaskResult)
+    assert result.status is TaskResultStatus.READY
+    assert result.args == ["user@example.com", "Hello", "Welcome!"]
+    assert [row.task_id for row in store.rows()] == [result.id]
+
+
+async def test_basic_enqueue_in_asynchronous_code(project, store):
+    result = (await project.arun(printed.BASIC_ENQUEUE_ASYNCHRONOUS)).result
+
+    assert isinstance(result, TaskResult)
+    assert [row.task_id for row in await sync_to_async(store.rows)()] == [result.id]
+    await store.broker.aclose()
+
+
+def test_the_using_api(project, store, work, asynchronously):
+    asynchronously(project.arun(printed.USING, send_email=project.tasks.send_email))
+
+    found = sorted((row.queue, -row.rank) for row in store.rows())
+    assert found == [("default", 10), ("emails", 0), ("high-priority", 10)]
+    assert store.locks() == 1
+    work()
+
+
 # Bulk Enqueueing ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["async", "sync", "sync within a transaction"])
-def test_bulk_enqueueing(way, project, asynchronously):
+def test_bulk_enqueueing(way, project, store, work, asynchronously):
     if way == "async":
-        asynchronously(project.arun(BULK + BULK_ASYNCHRONOUS, **users(1, 2)))
+        asynchronously(project.arun(printed.BULK + printed.BULK_ASYNCHRONOUS, **users(1, 2)))
     elif way == "sync":
-        project.run(BULK + BULK_SYNCHRONOUS, **users(1, 2))
+        project.run(printed.BULK + printed.BULK_SYNCHRONOUS, **users(1, 2))
     else:
-        with transaction.atomic():
-            project.run(BULK + BULK_SYNCHRONOUS, **users(1, 2))
+        with transaction.atomic(using=store.alias):
+            project.run(printed.BULK + printed.BULK_SYNCHRONOUS, **users(1, 2))
 
-    assert [queue for queue, _ in queues_and_priorities()] == ["default", "default", "low_priority"]
-    assert sorted(project.work()) == ["cleaned up", "user 1", "user 2"]
+    assert sorted(row.queue for row in store.rows()) == ["default", "default", "low_priority"]
+    assert sorted(work()) == ["cleaned up", "user 1", "user 2"]
 
 
 # Unique Tasks ---------------------------------------------------------------------------------------------------------
 
 
-def test_mutex_mode_refuses_until_the_task_has_finished(project, asynchronously):
+def test_mutex_mode_refuses_until_the_task_has_finished(project, work, asynchronously):
     def enqueue_twice():
-        names = asynchronously(project.arun(MUTEX, send_email=project.tasks.send_email))
+        names = asynchronously(project.arun(printed.MUTEX, send_email=project.tasks.send_email))
         return names.result, names.result2
 
     first, second = enqueue_twice()
@@ -320,7 +212,7 @@ def test_mutex_mode_refuses_until_the_task_has_finished(project, asynchronously)
     assert second is None
     assert enqueue_twice() == (None, None)
 
-    project.work()
+    work()
 
     first, second = enqueue_twice()
     assert isinstance(first, TaskResult)
@@ -329,27 +221,28 @@ def test_mutex_mode_refuses_until_the_task_has_finished(project, asynchronously)
 
 def test_custom_unique_keys(project, asynchronously):
     def enqueue(user_id):
-        return asynchronously(project.arun(CUSTOM_KEY, send_email=project.tasks.send_email, user_id=user_id)).result
+        names = {"send_email": project.tasks.send_email, "user_id": user_id}
+        return asynchronously(project.arun(printed.CUSTOM_KEY, **names)).result
 
     assert [enqueue(user_id) is None for user_id in (1, 2, 1, 2, 3)] == [False, False, True, True, False]
 
 
-def test_throttling_mode_refuses_after_the_task_has_finished_too(project, asynchronously):
+def test_throttling_mode_refuses_after_the_task_has_finished_too(project, store, work, asynchronously):
     def throttle(user_id):
-        asynchronously(project.arun(THROTTLING, fetch_data=project.tasks.fetch_data, user_id=user_id))
+        asynchronously(project.arun(printed.THROTTLING, fetch_data=project.tasks.fetch_data, user_id=user_id))
 
     throttle(1)
     throttle(1)
     throttle(2)
-    assert sorted(project.work()) == ["fetched 1", "fetched 2"]
+    assert sorted(work()) == ["fetched 1", "fetched 2"]
 
     throttle(1)
     throttle(2)
-    assert not TaskRow.objects.exists()
+    assert store.rows() == []
 
 
-def test_handling_rejections(project, asynchronously):
-    names = project.run(HANDLING_REJECTIONS, send_email=project.tasks.remind, JsonResponse=JsonResponse)
+def test_handling_rejections(project, store, asynchronously):
+    names = project.run(printed.HANDLING_REJECTIONS, send_email=project.tasks.remind, JsonResponse=JsonResponse)
     request = AsyncRequestFactory().get("/")
 
     def respond():
@@ -358,21 +251,133 @@ def test_handling_rejections(project, asynchronously):
     accepted, rejected = respond(), respond()
 
     assert accepted.status_code == 200
-    assert f'"{TaskRow.objects.get().task_id}"' in accepted.content.decode()
+    [row] = store.rows()
+    assert f'"{row.task_id}"' in accepted.content.decode()
     assert (rejected.status_code, rejected.content) == (429, b'{"error": "Email already being sent"}')
+
+
+def test_what_the_backend_says_of_unique_tasks_is_true(store):
+    backend: Any = task_backends["default"]
+
+    assert (backend.supports_unique, backend.supports_throttle) == (True, True)
 
 
 # Priority -------------------------------------------------------------------------------------------------------------
 
 
-def test_tasks_run_by_priority_then_by_age(project, asynchronously):
+def test_tasks_run_by_priority(project, store, work, asynchronously):
     remind = project.tasks.remind
-    for user_id, block in enumerate([PRIORITY_LOW, PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_HIGH]):
+    blocks = [printed.PRIORITY_LOW, printed.PRIORITY_HIGH, printed.PRIORITY_LOW, printed.PRIORITY_HIGH]
+    for user_id, block in enumerate(blocks):
         asynchronously(project.arun(block, send_email=remind, user=SimpleNamespace(id=user_id)))
         remind.enqueue(user_id + 10)
 
-    order = [1, 3, 10, 11, 12, 13, 0, 2]
-    assert project.work("--concurrency", "1") == [f"reminded {user_id}" for user_id in order]
+    # Valkey has an express lane, whose last task comes first, and one for all others.
+    order = [3, 1, 0, 10, 11, 2, 12, 13] if store.is_valkey else [1, 3, 10, 11, 12, 13, 0, 2]
+    assert work("--concurrency", "1") == [f"reminded {user_id}" for user_id in order]
+
+
+# Periodic Tasks -------------------------------------------------------------------------------------------------------
+
+
+def test_periodic_tasks_as_printed_are_due_at_their_times(make_project, store, start):
+    project = make_project(printed.PERIODIC_TASKS)
+    assert "no issues" in project.manage("check")
+    began, pages = time.time(), Pages(port := servers.free_port())
+    worker = start(project, printed.WITH_SCHEDULER, VTASKS_HEALTH_PORT=str(port))
+
+    told: Any = eventually(
+        lambda: (pages.get("/health")[1].get("schedule") or {}).get("entries"), "/health tells of entries"
+    )
+    report, cleanup = told["daily_report"]["next"], told["cleanup"]["next"]
+    assert datetime.fromtimestamp(report, get_default_timezone()).time() == clock(hour=5)
+    assert began < report <= time.time() + LONGEST_DAY
+    assert cleanup % HOUR == 0
+    assert began < cleanup <= time.time() + HOUR
+    eventually(lambda: store.broker.standings().keys() == {"daily_report", "cleanup"}, "the store knows the entries")
+    assert worker.log_lines("ERROR") == []
+
+
+def test_a_periodic_task_runs_each_time_it_is_due(make_project, start):
+    project = make_project(printed.PERIODIC_TASKS + SOON)
+    began = time.time()
+    worker = start(project, printed.WITH_SCHEDULER)
+
+    eventually(lambda: project.diary.count("cleanup") >= 2, "it has run twice")
+    worker.send(signal.SIGTERM)
+    assert worker.exit_code() == 0
+    assert project.diary.count("cleanup") <= time.time() - began + 1
+
+
+# Batch Processing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def widgets(store, create_table):
+    """Give a function that makes twenty widgets for a project, and returns them."""
+
+    def make(project):
+        model = project.models.Widget
+        create_table(model, store.alias)
+        model.objects.using(store.alias).bulk_create(model(id=number) for number in range(20))
+        return model.objects.using(store.alias).order_by("id")
+
+    return make
+
+
+def test_batches_as_printed_are_one_call_for_each_function(make_project, store, widgets, start):
+    project = make_project(printed.BATCH_QUEUE)
+    rows = widgets(project)
+    worker = start(project, "python manage.py runworker")
+    began = time.monotonic()
+    with override_settings(VTASKS_BATCH_QUEUES=project.run(printed.BATCH_QUEUE).VTASKS_BATCH_QUEUES):
+        for task in (project.tasks.process_widgets_batch, project.tasks.paint_widgets_batch):
+            project.run(printed.ENQUEUE_TO_BATCH_QUEUE, process_widgets_batch=task)
+
+    worker.until_it_says("Processed 10 widgets")
+    assert time.monotonic() - began >= BATCH_TIMEOUT
+    eventually(lambda: project.diary == ["painted 10 widgets"], "the other function has run")
+    assert [row.id for row in rows if row.processed] == list(range(10))
+    assert worker.log.count("Processed") == 1
+    assert store.broker.failed(10) == []
+    assert "batch_queue (batch)" in worker.actors()
+
+
+# Queue Management -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(project, store):
+    """Put two tasks into one queue, one into another, and one on the failed list."""
+    project.tasks.fail.enqueue()
+    project.manage("runworker", "--burst")
+    project.tasks.remind.enqueue(1)
+    project.tasks.remind.enqueue(2)
+    project.tasks.remind.using(queue_name="emails").enqueue(3)
+    assert (len(store.rows()), store.broker.failed_count()) == (3, 1)
+
+
+@pytest.mark.usefixtures("full")
+def test_clearing_a_queue_asks_first(project, store):
+    assert "[y/N]" in project.answer(printed.CLEAR_A_QUEUE, "no")
+    assert len(store.rows()) == 3
+    assert "Deleted 2 tasks of queue default." in project.answer(printed.CLEAR_A_QUEUE, "y")
+    assert [row.queue for row in store.rows()] == ["emails"]
+    assert store.broker.failed_count() == 1
+
+
+@pytest.mark.usefixtures("full")
+def test_clearing_all_queues(project, store):
+    project.command(printed.CLEAR_ALL_QUEUES)
+
+    assert (store.rows(), store.broker.failed_count()) == ([], 1)
+
+
+@pytest.mark.usefixtures("full")
+def test_clearing_failed_tasks(project, store):
+    project.command(printed.CLEAR_FAILED)
+
+    assert (len(store.rows()), store.broker.failed_count()) == (3, 0)
 
 
 # Testing --------------------------------------------------------------------------------------------------------------
@@ -387,22 +392,22 @@ def passes(test_case):
     return True
 
 
-def test_testing(project):
-    test_case = project.run(TESTING, __name__="myapp.tests", my_task=project.tasks.my_task).MyTaskTests
+def test_testing(project, store):
+    test_case = project.run(printed.TESTING, __name__="myapp.tests", my_task=project.tasks.my_task).MyTaskTests
 
     assert passes(test_case)
     assert project.tasks.ran == ["my_task"]
-    assert not TaskRow.objects.exists()
+    assert store.rows() == []
 
 
-def test_testing_batch_tasks(project):
+def test_testing_batch_tasks(project, store):
     names = {"my_task": project.tasks.my_task, "process_batch": project.tasks.process_batch}
 
     test_case = project.run(
-        TESTING + TESTING_BATCHES, __name__="myapp.tests", task_backends=task_backends, **names
+        printed.TESTING + printed.TESTING_BATCHES, __name__="myapp.tests", task_backends=task_backends, **names
     ).MyBatchingTest
 
     assert passes(test_case)
     assert passes(test_case)
     assert project.tasks.ran == [[0, 1, 2, 3, 4]] * 2
-    assert not TaskRow.objects.exists()
+    assert store.rows() == []

@@ -12,7 +12,7 @@ from django_vtasks.backends.valkey import ValkeyTaskBackend
 from django_vtasks.brokers.base import Depth
 from django_vtasks.brokers.valkey.entry import Entry
 from django_vtasks.brokers.valkey.keys import Keys, name
-from django_vtasks.db.models import TaskRow, TaskState
+from django_vtasks.db.models import LockRow, TaskRow, TaskState
 
 VALKEY = "django_vtasks.backends.valkey.ValkeyTaskBackend"
 DATABASE = "django_vtasks.backends.db.DatabaseTaskBackend"
@@ -31,6 +31,10 @@ class Store(Protocol):
 
     def running(self) -> int:
         """Return how many tasks are claimed."""
+        ...
+
+    def locks(self) -> int:
+        """Return how many locks of unique tasks are held."""
         ...
 
     def corrupt(self, task_id: str, payload: bytes) -> None:
@@ -53,6 +57,9 @@ class Tables:
     def running(self) -> int:
         return TaskRow.objects.using(self.alias).filter(state=TaskState.RUNNING).count()
 
+    def locks(self) -> int:
+        return LockRow.objects.using(self.alias).count()
+
     def corrupt(self, task_id: str, payload: bytes) -> None:
         assert TaskRow.objects.using(self.alias).filter(task_id=task_id).update(payload=payload) == 1
 
@@ -71,6 +78,9 @@ class ValkeyStore:
 
     def running(self) -> int:
         return sum(depth.running for depth in self._depths())
+
+    def locks(self) -> int:
+        return Locks(self.url).count()
 
     def corrupt(self, task_id: str, payload: bytes) -> None:
         with valkey.Valkey.from_url(self.url) as client:
