@@ -40,6 +40,23 @@ def test_the_first_start_fires_nothing_and_then_each_slot_comes_in_time(stage):
     assert all(due.envelope.enqueued_at == due.slot for due, _ in stage.told)
 
 
+@pytest.mark.parametrize("skew", [0.0, 0.4, -0.4])
+def test_the_first_slot_is_not_lost_while_the_store_notes_a_new_entry(stage, skew, monkeypatch):
+    def register(entries, register=stage.store.register):
+        standings = register(entries)
+        stage.now += 0.2
+        return standings
+
+    monkeypatch.setattr(stage.store, "register", register)
+    stage.now = NOON + 9.9
+    stage.skew["north"] = skew
+    stage.candidate(an_entry())
+
+    stage.run(15)
+
+    assert stage.slots() == tens(10 if skew <= 0 else 20, 20)
+
+
 def test_a_leader_sleeps_until_something_is_due(stage):
     leader = stage.candidate(an_entry(schedule=3600))
 

@@ -172,20 +172,21 @@ class Candidate:
     def _open_agenda(self, why: str = "") -> None:
         """Ask the store what has been done, and begin with what was missed."""
         known = self._coordinator.standings()
+        asked_at = self._clock()  # what is due before the answer is here is due
         standings = self._coordinator.register(self._timetables)
         self._standings = standings
         now = self._clock()
-        since = {name: self._open_since(name, standing, known, now) for name, standing in standings.items()}
+        since = {name: self._open_since(name, standing, known, asked_at) for name, standing in standings.items()}
         self._agenda = Agenda(self._entries, since, now, self._lease)
         self._turned_at = now, self._monotonic()
         if self._agenda.dropped:
             self._tell_dropped(self._agenda, why)
 
-    def _open_since(self, name: str, standing: Standing, known: Mapping[str, Standing], now: float) -> float:
+    def _open_since(self, name: str, standing: Standing, known: Mapping[str, Standing], asked_at: float) -> float:
         """Return the moment after which an entry's slots are open."""
         # A host whose clock is ahead of the store's must not take the first slots of a new entry for missed ones.
         if name not in known or known[name].since != standing.since:
-            self._begun[name] = standing.since, now
+            self._begun[name] = standing.since, asked_at
         begun = self._begun.get(name)
         own = begun[1] if begun is not None and begun[0] == standing.since else standing.since
         return max(own, _over(standing))
