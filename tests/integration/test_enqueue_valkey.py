@@ -10,11 +10,13 @@ import time
 import traceback
 
 import pytest
+import valkey
 from asgiref.sync import sync_to_async
 from django.tasks import task_backends
 from django.test import override_settings
 
 from django_vtasks.backends.valkey import ValkeyTaskBackend
+from django_vtasks.brokers.valkey.entry import Entry
 from django_vtasks.errors import BrokerUnavailable
 from tests import databases, servers
 from tests.app.tasks import add
@@ -33,6 +35,10 @@ def closed():
         client.execute_command("ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~*", "+@all", "-@write")
         client.execute_command("ACL", "SETUSER", "halved", "on", f">{PASSWORD}", "~*", "+@all", "-lpush")
         client.execute_command("ACL", "SETUSER", "elsewhere", "on", f">{PASSWORD}", "~other:*", "+@all")
+        for category in ("scripting", "transaction"):
+            client.execute_command(
+                "ACL", "SETUSER", f"no-{category}", "on", f">{PASSWORD}", "~*", "+@all", f"-@{category}"
+            )
         client.execute_command("ACL", "SETUSER", "enough", "on", f">{PASSWORD}", "~{vt}:*", "+@all", "-@admin")
         server.configure(requirepass=PASSWORD)
         yield f"127.0.0.1:{server.port}"
@@ -138,6 +144,21 @@ async def test_what_the_server_refuses_is_told_in_words(way, url, reason, closed
     message = await enqueue_to(url.format(closed), way)
 
     assert re.fullmatch(rf"Valkey at {closed}(/\d+)? {reason}\.", message)
+
+
+@both_ways
+@pytest.mark.parametrize("user", ["no-scripting", "no-transaction"])
+async def test_a_plain_task_needs_neither_scripts_nor_transactions(way, user, closed):
+    """Who may not begin a transaction has all its commands obeyed: to raise would have the task enqueued twice."""
+    url = f"valkey://{user}:{PASSWORD}@{closed}/0"
+    with valkey.Valkey.from_url(f"valkey://:{PASSWORD}@{closed}/0") as client:
+        client.flushall()
+        with override_settings(TASKS={"default": {"BACKEND": VALKEY, "OPTIONS": {"BROKER_URL": url}}}):
+            result = await (add.aenqueue(1) if way == "aenqueue" else sync_to_async(add.enqueue)(1))
+            close()
+        [stored] = client.lrange("{vt}:waiting:default", 0, -1)
+
+    assert Entry.parse(stored).id == result.id
 
 
 @both_ways

@@ -274,9 +274,17 @@ def test_a_batch_queue_that_the_backend_does_not_take_is_a_warning():
         assert messages() == [
             (
                 "vtasks.W003",
-                "No task can be sent to the batch queue 'widgets': TASKS['default']['QUEUES'] does not have it.",
+                "No task can be sent to the batch queue 'widgets': no backend in TASKS has it among its QUEUES.",
             )
         ]
+    with override_settings(
+        TASKS={
+            "default": {"BACKEND": DATABASE, "QUEUES": ["default"]},
+            "other": {"BACKEND": DATABASE, "QUEUES": ["widgets"]},
+        },
+        VTASKS_BATCH_QUEUES={"widgets": {}},
+    ):
+        assert messages() == []
 
 
 def deploy_messages():
@@ -301,7 +309,8 @@ def test_a_batch_queue_that_nobody_consumes_is_a_warning_where_the_project_is_de
 # Pools
 
 
-def with_pool(monkeypatch, pool):
+def with_pool(monkeypatch, pool, engine="postgresql"):
+    monkeypatch.setitem(connections.settings["default"], "ENGINE", f"django.db.backends.{engine}")
     monkeypatch.setitem(connections.settings["default"], "OPTIONS", {"pool": pool})
 
 
@@ -315,6 +324,13 @@ def test_a_pool_that_is_smaller_than_the_concurrency_is_a_warning(pool, monkeypa
     assert warning.id == "vtasks.W005"
     assert f"a pool of {size} connections, and 20 tasks" in warning.msg
     assert "at least 20" in str(warning.hint)
+
+
+def test_what_is_no_number_or_another_drivers_pool_is_not_judged(monkeypatch):
+    with_pool(monkeypatch, {"max_size": "4"})
+    assert checks.check_pools() == []
+    with_pool(monkeypatch, {"min": 1, "max": 4}, engine="oracle")
+    assert checks.check_pools() == []
 
 
 @pytest.mark.parametrize("pool", [{"max_size": 20}, {"min_size": 30}, False, None], ids=str)
@@ -340,9 +356,8 @@ def test_the_queue_with_the_most_tasks_at_a_time_decides(monkeypatch):
 def mounted(monkeypatch):
     """Give a function that mounts file systems of these kinds, and nothing else."""
 
-    def mounted(**kinds):
-        mounts = [SimpleNamespace(mountpoint=f"/{place}", fstype=kind) for place, kind in kinds.items()]
-        mounts.append(SimpleNamespace(mountpoint="/", fstype="ext4"))
+    def mounted(*places):
+        mounts = [SimpleNamespace(mountpoint=place, fstype=kind) for place, kind in [("/", "ext4"), *places]]
         monkeypatch.setattr("psutil.disk_partitions", lambda **_: mounts)
 
     for variable in checks.OWN_FILES:
@@ -353,9 +368,9 @@ def mounted(monkeypatch):
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "smb3", "fuse.sshfs", "ceph"])
 def test_tasks_in_a_file_that_hosts_share_are_a_warning(kind, mounted, monkeypatch):
     monkeypatch.setitem(connections.settings["default"], "NAME", "/share/db.sqlite3")
-    mounted(share="ext4")
+    mounted(("/share", kind), ("/share/db.sqlite3", "ext4"))
     assert deploy_messages() == []
-    mounted(share=kind, shared="ext4")
+    mounted(("/share", "autofs"), ("/share", kind), ("/shared", "ext4"))
 
     assert messages() == []
     [(identifier, message)] = deploy_messages()
@@ -379,6 +394,8 @@ def test_other_databases_and_backends_may_be_anywhere(mounted, monkeypatch):
     monkeypatch.setenv("DYNO", "worker.1")
     with override_settings(TASKS={"default": {"BACKEND": IMMEDIATE}}):
         assert deploy_messages() == []
-    monkeypatch.setitem(connections.settings["default"], "ENGINE", "django.db.backends.postgresql")
-
+    with monkeypatch.context() as patch:
+        patch.setitem(connections.settings["default"], "ENGINE", "django.db.backends.postgresql")
+        assert checks.check_sqlite_is_local() == []
+    monkeypatch.setitem(connections.settings["default"], "NAME", ":memory:")
     assert checks.check_sqlite_is_local() == []

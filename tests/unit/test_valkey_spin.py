@@ -1,7 +1,5 @@
 """When a loop stays awake for an answer, and when it does not."""
 
-import asyncio
-
 import pytest
 
 from django_vtasks.brokers.valkey.spin import AT_MOST, MOST_SKIPPED, Spin
@@ -15,7 +13,7 @@ class Loop:
         self.turn = AT_MOST / 10
         self.soon = []
 
-    def time(self):
+    def clock(self):
         return self.now
 
     def call_soon(self, callback):
@@ -40,7 +38,7 @@ def loop():
 
 @pytest.fixture
 def spinning(loop):
-    return Spin(loop)
+    return Spin(loop, loop.clock)
 
 
 def sends_until_it_is_awake(spinning, loop):
@@ -94,12 +92,3 @@ def test_a_loop_that_has_much_to_do_says_nothing_of_the_server(loop, spinning):
     for _ in range(10):
         spinning.begin()
         assert loop.run() == 1
-
-
-async def test_what_else_is_to_be_done_is_done_meanwhile():
-    done = asyncio.Event()
-    spinning = Spin(asyncio.get_running_loop())
-    spinning.begin()
-    asyncio.get_running_loop().call_soon(done.set)
-
-    await asyncio.wait_for(done.wait(), 5.0)

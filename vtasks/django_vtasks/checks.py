@@ -85,17 +85,17 @@ def check_metrics(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMe
 @checks.register("vtasks")
 def check_batch_queues(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Report batch queues to which no task can be sent."""
-    if conf.problems() or (alias := conf.current().backend) not in task_backends.settings:
+    if conf.problems():
         return []
-    valid = task_backends[alias].queues
+    valid = [backend.queues for backend in task_backends.all()]  # an empty set is any
     return [
         checks.Warning(
-            f"No task can be sent to the batch queue {queue!r}: TASKS[{alias!r}]['QUEUES'] does not have it.",
+            f"No task can be sent to the batch queue {queue!r}: no backend in TASKS has it among its QUEUES.",
             hint="Add it there, or leave QUEUES out: then the VTASKS_ settings say which queues there are.",
             id="vtasks.W003",
         )
         for queue in conf.current().batch_queues
-        if valid and queue not in valid
+        if not any(not queues or queue in queues for queues in valid)
     ]
 
 
@@ -139,12 +139,14 @@ def _most_at_a_time(config: conf.Config) -> int:
 
 
 def _pools() -> Iterator[tuple[str, int]]:
-    """Yield each database that has a pool, and how many connections that gives at a time."""
+    """Yield each database that has a pool of psycopg's, and how many connections that gives at a time."""
     for alias, settings in connections.settings.items():
-        if pool := settings.get("OPTIONS", {}).get("pool"):
+        pool = settings.get("OPTIONS", {}).get("pool")
+        if pool and settings["ENGINE"] == "django.db.backends.postgresql":
             options: Mapping[str, Any] = pool if isinstance(pool, Mapping) else {}
-            least = options.get("min_size", POOL_SIZE)
-            yield alias, options.get("max_size") or least
+            size = options.get("max_size") or options.get("min_size", POOL_SIZE)
+            if isinstance(size, int):
+                yield alias, size
 
 
 @checks.register("vtasks", deploy=True)
@@ -167,9 +169,9 @@ def check_sqlite_is_local(app_configs: Any = None, **kwargs: Any) -> list[checks
 def _why_not_shared(database: str) -> str | None:
     """Return why the file of a database is not the same for all hosts, or not safe there; None when nothing says so."""
     settings = connections.settings.get(database, {})
-    if settings.get("ENGINE") != "django.db.backends.sqlite3":
+    if settings.get("ENGINE") != "django.db.backends.sqlite3" or ":memory:" in str(settings["NAME"]):
         return None
-    kind = _file_system(Path(str(settings["NAME"])).absolute())
+    kind = _file_system(Path(str(settings["NAME"])).resolve())
     if kind.startswith(NETWORK_FILE_SYSTEMS):
         return f"its file system is {kind}, whose locks do not keep several hosts from spoiling it"
     where = next((name for variable, name in OWN_FILES.items() if variable in os.environ), None)
@@ -179,4 +181,5 @@ def _why_not_shared(database: str) -> str | None:
 def _file_system(path: Path) -> str:
     """Return the kind of file system that a path is in, or nothing where the system does not tell."""
     mounts = [mount for mount in psutil.disk_partitions(all=True) if path.is_relative_to(mount.mountpoint)]
-    return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else ""
+    # Of two at the same place the later one hides the other, as a share does what has mounted it.
+    return max(reversed(mounts), key=lambda mount: len(mount.mountpoint)).fstype if mounts else ""

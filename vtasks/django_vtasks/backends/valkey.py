@@ -13,8 +13,8 @@ from django_vtasks.errors import ConfigError
 try:
     from django_vtasks.brokers.valkey import ValkeyBroker
     from django_vtasks.brokers.valkey.connector import check_url
-except ImportError as error:
-    if error.name is None or error.name.partition(".")[0] not in {"valkey", "libvalkey"}:
+except ModuleNotFoundError as error:
+    if error.name not in {"valkey", "libvalkey"}:
         raise
     IS_INSTALLED = False
 else:

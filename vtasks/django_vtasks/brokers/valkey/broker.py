@@ -80,10 +80,12 @@ class ValkeyBroker:
 
     def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Add tasks; what comes after a request that fails is not added."""
-        accepted: list[bool] = []
+        fates = [False] * len(envelopes)
         for push in pushes(self._keys, [new_of(envelope) for envelope in envelopes]):
-            accepted += push.accepted(self._link.send(push.request, replicas=self._replicas))
-        return accepted
+            answer = self._link.send(push.request, replicas=self._replicas)
+            for place, accepted in zip(push.places, push.accepted(answer), strict=True):
+                fates[place] = accepted
+        return fates
 
     def apush(self, envelopes: Sequence[Envelope]) -> Awaitable[list[bool]]:
         """Add tasks together with those of other coroutines."""

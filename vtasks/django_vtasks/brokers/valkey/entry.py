@@ -1,7 +1,7 @@
 """What is stored of a task: a header that scripts can read, and the payload.
 
 ``1 <id> <attempt> <crashes> <lane> <lock>`` and a line feed come before the payload: see docs/reference/protocol.md.
-A payload that stands alone is a task that has not been claimed yet, so that a producer need not know more.
+A payload that stands alone is a task that has never ended or crashed, so that a producer need not know more.
 """
 
 import contextlib

@@ -23,7 +23,7 @@ REDIRECTIONS = 3
 """How often in a row a cluster may send us elsewhere."""
 
 NOT_DONE = object()
-"""Says of a call that the server has not begun it."""
+"""Says of a request that the server has not begun it."""
 
 
 class Link:

@@ -81,14 +81,13 @@ class LoopClients:
         return checked(await pipe.exchange(request, timeout))
 
     def send_soon(self, request: Request, done: Done) -> bool:
-        """Send a request if there is a connection; tell whether there is one."""
+        """Send a request if there is a connection, one at a time; tell whether there is one."""
         pipe = self._pipe
         if pipe is None or not pipe.is_fresh:
             return False
 
         def answered(answers: list[Any] | Exception) -> None:
-            if pipe.is_idle:
-                self._spin.end()
+            self._spin.end()
             done(answers)
 
         pipe.send(request, DEADLINE, answered)

@@ -13,6 +13,8 @@ from django_vtasks.errors import BrokerUnavailable, NotReplicated
 
 type _Parcel = tuple[Sequence[New], asyncio.Future[list[bool]]]
 """Tasks of one caller, and what tells it which of them have been accepted."""
+type _Fate = bool | Exception | None
+"""Whether a task has been accepted, or why not; None when nobody has heard of it."""
 
 
 class Outbox:
@@ -57,7 +59,7 @@ class Outbox:
                 if self._link.send_soon(push.request, partial(self._sent, parcels, push)):
                     return
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must learn of it
-            self._conclude(parcels, [], error)
+            self._conclude(parcels, _unknown(parcels), error)
         else:
             self._spawn(parcels, pushes)
 
@@ -67,17 +69,17 @@ class Outbox:
         elif isinstance(answer, Exception):
             # What this server refuses of one queue is nothing to those that have gathered meanwhile.
             is_refusal = isinstance(answer.__cause__, ResponseError)
-            self._conclude(parcels, [answer] * push.size, None if is_refusal else answer)
+            self._conclude(parcels, [answer] * len(push.places), None if is_refusal else answer)
         else:
             self._deliver(parcels, push.accepted(answer))
 
     def _spawn(self, parcels: Sequence[_Parcel], pushes: Sequence[Push]) -> None:
-        fates: list[bool | Exception] = []
+        fates = _unknown(parcels)
         self._task = self._loop.create_task(self._send_one_by_one(pushes, fates))
         self._task.add_done_callback(lambda task: self._conclude(parcels, fates, _error_of(task)))
 
-    async def _send_one_by_one(self, pushes: Sequence[Push], fates: list[bool | Exception]) -> None:
-        """Push, and add what became of each task; raise when the server is not there for those that are left."""
+    async def _send_one_by_one(self, pushes: Sequence[Push], fates: list[_Fate]) -> None:
+        """Push, and note what became of each task; raise when the server is not there for those that are left."""
         for push in pushes:
             try:
                 answer = await self._link.asend(push.request, replicas=self._replicas)
@@ -85,9 +87,11 @@ class Outbox:
                 # What this server refuses of one queue, or has not enough replicas for, is nothing to the others.
                 if not isinstance(error, NotReplicated) and not isinstance(error.__cause__, ResponseError):
                     raise
-                fates += [error] * push.size
+                told: Sequence[_Fate] = [error] * len(push.places)
             else:
-                fates += push.accepted(answer)
+                told = push.accepted(answer)
+            for place, fate in zip(push.places, told, strict=True):
+                fates[place] = fate
 
     def _deliver(self, parcels: Sequence[_Parcel], fates: list[bool]) -> None:
         """Tell those who wait what has become of all tasks, and send what has gathered meanwhile."""
@@ -100,32 +104,32 @@ class Outbox:
         if self._parcels:
             self._send_soon()
 
-    def _conclude(
-        self, parcels: Sequence[_Parcel], fates: Sequence[bool | Exception], error: BaseException | None
-    ) -> None:
+    def _conclude(self, parcels: Sequence[_Parcel], fates: Sequence[_Fate], error: BaseException | None) -> None:
         """Tell those who wait, and send what has gathered meanwhile; not to a server that has just not answered."""
         end = 0
         for new, accepted in parcels:
             begin, end = end, end + len(new)
-            _tell(accepted, len(new), fates[begin:end], error)
+            _tell(accepted, fates[begin:end], error)
         self._is_sending = False
         if isinstance(error, BrokerUnavailable):
             gathered, self._parcels = self._parcels, []
-            for new, accepted in gathered:
-                _tell(accepted, len(new), [], error)
+            for _, accepted in gathered:
+                _tell(accepted, [None], error)
         elif self._parcels:
             self._send_soon()
 
 
-def _tell(
-    accepted: "asyncio.Future[list[bool]]", size: int, fates: Sequence[bool | Exception], error: BaseException | None
-) -> None:
+def _unknown(parcels: Sequence[_Parcel]) -> list[_Fate]:
+    return [None] * sum(len(new) for new, _ in parcels)
+
+
+def _tell(accepted: "asyncio.Future[list[bool]]", fates: Sequence[_Fate], error: BaseException | None) -> None:
     if accepted.done():
         return
     refused = next((fate for fate in fates if isinstance(fate, Exception)), None)
     if refused is not None:
         accepted.set_exception(refused)
-    elif len(fates) == size:
+    elif None not in fates:
         accepted.set_result([fate is True for fate in fates])
     elif isinstance(error, Exception):
         accepted.set_exception(error)

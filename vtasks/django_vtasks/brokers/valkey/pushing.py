@@ -1,9 +1,8 @@
 """Envelopes → requests that add them to their queues."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import batched, groupby
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -30,15 +29,15 @@ The plain queue is the one at whose end a place is all that the task needs; None
 
 
 class Push(msgspec.Struct, frozen=True, gc=False):
-    """A request that adds ``size`` tasks; if they are plain, all of them or none."""
+    """A request that adds some tasks, those at these ``places``; if they are plain, all of them or none."""
 
     request: Request
-    size: int
+    places: Sequence[int]
     is_plain: bool
 
     def accepted(self, answer: Any) -> list[bool]:
         """Return which of the tasks the server says that it has added."""
-        return [True] * self.size if self.is_plain else [bool(accepted) for accepted in answer]
+        return [True] * len(self.places) if self.is_plain else [bool(accepted) for accepted in answer]
 
 
 def new_of(envelope: Envelope) -> New:
@@ -50,34 +49,34 @@ def new_of(envelope: Envelope) -> New:
 
 
 def pushes(keys: Keys, new: Sequence[New]) -> list[Push]:
-    """Return what adds tasks in order."""
+    """Return what adds tasks: plain ones queue by queue, all others in their order and with what is between them."""
     queues = {queue for queue, _, _ in new}
-    # As nearly all are: plain ones of the same queue.
-    runs = (
-        [(queues.pop(), new)] if len(queues) == 1 else [(queue, list(run)) for queue, run in groupby(new, _PLAIN_QUEUE)]
-    )
-    return [
-        _of_any_kind(keys, chunk) if queue is None else _plain(keys, queue, chunk)
-        for queue, run in runs
-        for chunk in _chunks(run)
-    ]
+    if None in queues:
+        return [_of_any_kind(keys, new, places) for places in _chunks(new, range(len(new)))]
+    if len(queues) == 1:  # as nearly always
+        return [_plain(keys, new, places) for places in _chunks(new, range(len(new)))]
+    by_queue: defaultdict[str | None, list[int]] = defaultdict(list)
+    for place, (queue, _, _) in enumerate(new):
+        by_queue[queue].append(place)
+    return [_plain(keys, new, places) for places_of_one in by_queue.values() for places in _chunks(new, places_of_one)]
 
 
-_PLAIN_QUEUE = itemgetter(0)
-
-
-def _chunks(new: Sequence[New]) -> Iterator[Sequence[New]]:
-    for some in batched(new, AT_ONCE):
-        if sum([len(entry) for _, entry, _ in some]) <= BYTES_AT_ONCE:
+def _chunks(new: Sequence[New], places: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Divide the places of tasks into those that go in one request each."""
+    for begin in range(0, len(places), AT_ONCE):
+        some = places[begin : begin + AT_ONCE]
+        if sum([len(new[place][1]) for place in some]) <= BYTES_AT_ONCE:
             yield some
         else:
-            yield from ((task,) for task in some)
+            yield from ((place,) for place in some)
 
 
-def _plain(keys: Keys, queue: str, new: Sequence[New]) -> Push:
+def _plain(keys: Keys, new: Sequence[New], places: Sequence[int]) -> Push:
+    queue = new[places[0]][0]
+    assert queue is not None
     begin, waiting, end = _transaction(keys, queue)
-    packed = pack_command(("LPUSH", waiting, *[entry for _, entry, _ in new]))
-    return Push(Request(b"%b%b%b" % (begin, packed, end), answers=6), len(new), is_plain=True)
+    packed = pack_command(("LPUSH", waiting, *[new[place][1] for place in places]))
+    return Push(Request(b"%b%b%b" % (begin, packed, end), answers=6), places, is_plain=True)
 
 
 @lru_cache(maxsize=MOST_NAMES)
@@ -93,11 +92,12 @@ def _transaction(keys: Keys, queue: str) -> tuple[bytes, str, bytes]:
     return b"".join(map(pack_command, begin)), keys.waiting(queue), b"".join(map(pack_command, end))
 
 
-def _of_any_kind(keys: Keys, new: Sequence[New]) -> Push:
-    return Push(script("push").call(*push_of_any_kind(keys, new)), len(new), is_plain=False)
+def _of_any_kind(keys: Keys, new: Sequence[New], places: Sequence[int]) -> Push:
+    request = script("push").call(*arguments_of_push([new[place] for place in places], keys))
+    return Push(request, places, is_plain=False)
 
 
-def push_of_any_kind(keys: Keys, new: Sequence[New]) -> tuple[Sequence[str], Sequence[Argument]]:
+def arguments_of_push(new: Sequence[New], keys: Keys) -> tuple[Sequence[str], Sequence[Argument]]:
     """Return keys and arguments of the script that adds tasks with locks, times and precedence, to several queues."""
     queues = {queue: place for place, queue in enumerate(dict.fromkeys(envelope.queue for *_, envelope in new), 1)}
     unique_keys = dict.fromkeys(envelope.unique.key for *_, envelope in new if envelope.unique is not None)

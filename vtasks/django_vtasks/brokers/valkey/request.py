@@ -1,17 +1,20 @@
 """What goes to the server in one piece, and its answer."""
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any
 
 import msgspec
 from libvalkey import pack_command
+from valkey.connection import DefaultParser
+
+REASON = "because of: "
+"""Stands before the error in the answer of a transaction that is discarded."""
 
 type Argument = str | bytes | int
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):  # which is made in a third of the time that a tuple takes
-    """Packed commands, with the number of their answers.
+    """Packed commands, a single one or a transaction, with the number of their answers.
 
     ``in_full`` makes what to send in its place to a server that does not know the script, where it calls one.
     """
@@ -31,15 +34,26 @@ def command(*words: Argument) -> Request:
 
 
 def answer_in(answers: Sequence[Any]) -> Any:
-    """Return what the server says to one request: the first error, if there is one, or else the last answer.
-
-    In a transaction that error is the cause of its end; of one that took place, the answer is a list.
-    """
-    last = answers[-1]
+    """Return what the server says to one request: its only answer; of a transaction the first error, or all answers."""
     if len(answers) == 1:
-        return last
-    within = last if isinstance(last, list) else ()
-    return next((answer for answer in chain(answers, within) if isinstance(answer, Exception)), last)
+        return answers[0]
+    begun, *queued, ended = answers
+    if isinstance(begun, Exception):
+        # Who may not begin a transaction has run the commands one by one.
+        return _error_among(queued) or queued
+    if isinstance(ended, list):
+        return _error_among(ended) or ended
+    return _error_among(queued) or _cause_of(ended)
+
+
+def _error_among(answers: Sequence[Any]) -> Exception | None:
+    return next((answer for answer in answers if isinstance(answer, Exception)), None)
+
+
+def _cause_of(error: Any) -> Any:
+    """Return what ended a transaction whose commands were all right when they came: the server has changed since."""
+    reason = str(error).partition(REASON)[2]
+    return DefaultParser.parse_error(reason.rstrip(".")) if reason else error
 
 
 def checked(answers: Sequence[Any]) -> Any:

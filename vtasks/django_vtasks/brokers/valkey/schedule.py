@@ -9,7 +9,7 @@ from django_vtasks.brokers.base import Due, Standing, Tick
 from django_vtasks.brokers.seldom import Seldom
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
-from django_vtasks.brokers.valkey.pushing import BYTES_AT_ONCE, New, new_of, push_of_any_kind
+from django_vtasks.brokers.valkey.pushing import BYTES_AT_ONCE, New, arguments_of_push, new_of
 from django_vtasks.brokers.valkey.request import Argument
 from django_vtasks.errors import NotReplicated
 
@@ -71,7 +71,7 @@ class Schedule:
 
     def _tick_some(self, pairs: Sequence[tuple[Due, New]], replicas: int) -> list[Any]:
         """Return what the script says of each."""
-        keys, arguments = push_of_any_kind(self._keys, [new for _, new in pairs])
+        keys, arguments = arguments_of_push([new for _, new in pairs], self._keys)
         slots: list[Argument] = []
         for due, _ in pairs:
             slots += due.entry, round(due.slot * MICROSECONDS)

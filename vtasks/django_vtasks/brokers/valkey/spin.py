@@ -1,6 +1,8 @@
 """Stay awake while an answer is on its way that is worth it."""
 
 import asyncio
+import time
+from collections.abc import Callable
 
 AT_MOST = 0.0002
 """Seconds that a loop stays awake for an answer."""
@@ -17,8 +19,9 @@ class Spin:
     but for a try now and then.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
+        self._clock = clock  # not the loop's: that of uvloop knows milliseconds only
         self._until = 0.0
         self._turns = 0
         self._is_on = False
@@ -30,7 +33,7 @@ class Spin:
         if self._skipped < self._to_skip:
             self._skipped += 1
             return
-        self._until = self._loop.time() + AT_MOST
+        self._until = self._clock() + AT_MOST
         self._turns = 0
         if not self._is_on:
             self._is_on = True
@@ -44,7 +47,7 @@ class Spin:
 
     def _turn(self) -> None:
         self._turns += 1
-        if self._loop.time() < self._until:
+        if self._clock() < self._until:
             self._loop.call_soon(self._turn)
             return
         self._is_on = False

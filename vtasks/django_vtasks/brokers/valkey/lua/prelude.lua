@@ -1,4 +1,5 @@
--- Put before every script. An entry is "1 <id> <attempt> <crashes> <lane> <lock>\n<payload>"; see docs/reference/protocol.md.
+-- Put before every script. An entry is "1 <id> <attempt> <crashes> <lane> <lock>\n<payload>", or a payload alone; see
+-- docs/reference/protocol.md.
 
 local ENTRY = '^1 (%S+) (%d+) (%d+) ([+-]) (%S+)\n()'
 
