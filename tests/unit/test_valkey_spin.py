@@ -2,93 +2,102 @@
 
 import pytest
 
-from django_vtasks.brokers.valkey.spin import AT_MOST, MOST_SKIPPED, Spin
+from django_vtasks.brokers.valkey.spin import AT_MOST, BETWEEN, TRIAL, Spin
+
+STEP = AT_MOST / 20
+"""Seconds of a turn."""
 
 
 class Loop:
-    """An event loop whose clock goes on by ``turn`` seconds with each turn."""
+    """An event loop with a clock and a server: an answer comes some time after a send, and later if nobody is awake."""
 
-    def __init__(self):
+    def __init__(self, answers_after, wakes_after):
         self.now = 100.0
-        self.turn = AT_MOST / 10
+        self.answers_after = answers_after
+        self.wakes_after = wakes_after
         self.soon = []
-
-    def clock(self):
-        return self.now
+        self.spin = Spin(self, lambda: self.now)  # type: ignore[arg-type] # all that it needs of a loop is here
 
     def call_soon(self, callback):
         self.soon.append(callback)
 
-    def run(self, turns=1000):
-        """Turn until there is nothing to do; return how often."""
-        for count in range(turns):
-            if not self.soon:
-                return count
-            self.now += self.turn
-            callbacks, self.soon = self.soon, []
-            for callback in callbacks:
-                callback()
-        raise AssertionError("it never goes to sleep")
+    def send(self):
+        """Send, and return how often the loop has turned before the answer was there, and how long that took."""
+        began, turns = self.now, 0
+        answer_at = began + self.answers_after
+        self.spin.begin()
+        while self.soon and self.now < answer_at:
+            self.now += STEP
+            turns += 1
+            self.turn()
+        if not self.soon:  # asleep
+            self.now = max(self.now, answer_at) + self.wakes_after
+        self.spin.end()
+        took = self.now - began
+        self.turn()
+        assert self.soon == [], "it goes on turning"
+        return turns, took
+
+    def turn(self):
+        callbacks, self.soon = self.soon, []
+        for callback in callbacks:
+            callback()
+
+    def stays_awake(self):
+        """Tell whether it does outside of trials."""
+        for _ in range(TRIAL):
+            self.send()
+        turns = [self.send()[0] > 0 for _ in range(BETWEEN)]
+        assert len(set(turns)) == 1
+        return turns[0]
 
 
 @pytest.fixture
-def loop():
-    return Loop()
+def near():
+    """Give a loop whose server answers sooner than a sleeper wakes."""
+    return Loop(answers_after=AT_MOST / 4, wakes_after=AT_MOST / 4)
 
 
-@pytest.fixture
-def spinning(loop):
-    return Spin(loop, loop.clock)
+def test_a_trial_tries_both_ways(near):
+    assert [near.send()[0] > 0 for _ in range(TRIAL)] == [False, True] * (TRIAL // 2)
 
 
-def sends_until_it_is_awake(spinning, loop):
-    for count in range(1, 10 * MOST_SKIPPED):
-        spinning.begin()
-        if loop.run():
-            return count
-    raise AssertionError("it never tries again")
+def test_it_stays_awake_where_to_be_woken_takes_long(near):
+    assert near.stays_awake()
+    assert near.send()[1] == pytest.approx(AT_MOST / 2)  # the next trial begins asleep
+    assert near.send()[1] == pytest.approx(AT_MOST / 4)
 
 
-def test_it_stays_awake_until_the_answer_is_here(loop, spinning):
-    spinning.begin()
-    loop.call_soon(spinning.end)
-
-    assert loop.run() == 2
+def test_it_sleeps_where_that_takes_no_longer():
+    assert not Loop(answers_after=AT_MOST / 4, wakes_after=0.0).stays_awake()
 
 
-def test_it_goes_to_sleep_when_the_time_is_over(loop, spinning):
-    spinning.begin()
-
-    assert 9 <= loop.run() <= 12
+def test_it_sleeps_where_the_server_is_too_far_away():
+    assert not Loop(answers_after=3 * AT_MOST, wakes_after=AT_MOST / 4).stays_awake()
 
 
-def test_two_sends_do_not_turn_it_twice_as_often(loop, spinning):
-    spinning.begin()
-    spinning.begin()
+def test_it_is_awake_for_no_longer_than_it_may_be():
+    loop = Loop(answers_after=3 * AT_MOST, wakes_after=AT_MOST / 4)
 
-    assert len(loop.soon) == 1
-
-
-def test_a_server_that_takes_longer_is_tried_ever_more_seldom(loop, spinning):
-    waits = [sends_until_it_is_awake(spinning, loop) for _ in range(12)]
-
-    assert waits[:5] == [1, 2, 4, 8, 16]
-    assert waits[-1] == MOST_SKIPPED + 1
+    assert max(loop.send()[0] for _ in range(TRIAL)) * STEP <= AT_MOST + 2 * STEP
 
 
-def test_one_that_answers_at_once_again_is_waited_for_from_then_on(loop, spinning):
-    for _ in range(5):
-        sends_until_it_is_awake(spinning, loop)
-    while not loop.soon:
-        spinning.begin()
-    loop.call_soon(spinning.end)
-    loop.run()
-
-    assert sends_until_it_is_awake(spinning, loop) == 1
+def test_it_changes_its_mind_when_the_server_moves(near):
+    assert near.stays_awake()
+    near.answers_after = 3 * AT_MOST
+    assert not [near.stays_awake() for _ in range(5)][-1]
+    near.answers_after = AT_MOST / 4
+    assert [near.stays_awake() for _ in range(5)][-1]
 
 
-def test_a_loop_that_has_much_to_do_says_nothing_of_the_server(loop, spinning):
-    loop.turn = 2 * AT_MOST
-    for _ in range(10):
-        spinning.begin()
-        assert loop.run() == 1
+def test_one_late_answer_changes_nothing(near):
+    for _ in range(3):
+        near.stays_awake()
+    near.send()
+    near.answers_after = 100 * AT_MOST
+    near.send()
+    near.answers_after = AT_MOST / 4
+    for _ in range(TRIAL - 2):
+        near.send()
+
+    assert near.send()[0] > 0

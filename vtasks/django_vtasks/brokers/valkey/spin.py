@@ -1,56 +1,60 @@
-"""Stay awake while an answer is on its way that is worth it."""
+"""Stay awake while an answer is on its way, where that is quicker than to be woken."""
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
+from statistics import median
 
 AT_MOST = 0.0002
 """Seconds that a loop stays awake for an answer."""
-ENOUGH_TURNS = 3
-"""Of the loop, in that time: with fewer it had other things to do, which tell nothing of the server."""
-MOST_SKIPPED = 255
-"""Sends between two attempts with a server that takes longer."""
+TRIAL, BETWEEN = 8, 120
+"""Sends of a trial, every other of which stays awake, and sends between two trials."""
+REMEMBERED = 20
+"""Answers of either way that are compared: those of five trials."""
+GAIN = 0.9
+"""The part of the time, or less, that an answer takes if it is worth to stay awake."""
 
 
 class Spin:
-    """Keep one event loop from going to sleep for an answer that comes at once: see docs/adr/0017-*.md.
+    """Keep one event loop from going to sleep for an answer, if trials show that it comes sooner then.
 
-    Whatever else there is to do on the loop is done meanwhile. A server that takes longer is not waited for like that,
-    but for a try now and then.
+    See docs/adr/0017-a-loop-stays-awake-for-its-push.md. Whatever else there is to do on the loop is done meanwhile.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self._clock = clock  # not the loop's: that of uvloop knows milliseconds only
         self._until = 0.0
-        self._turns = 0
-        self._is_on = False
-        self._skipped = 0
-        self._to_skip = 0
+        self._is_turning = False
+        self._is_worth_it = False
+        self._number = -1
+        self._sent_at = 0.0
+        self._asleep: deque[float] = deque(maxlen=REMEMBERED)
+        self._awake: deque[float] = deque(maxlen=REMEMBERED)
 
     def begin(self) -> None:
-        """Stay awake for what has just been sent."""
-        if self._skipped < self._to_skip:
-            self._skipped += 1
-            return
-        self._until = self._clock() + AT_MOST
-        self._turns = 0
-        if not self._is_on:
-            self._is_on = True
-            self._loop.call_soon(self._turn)
+        """Stay awake for what has just been sent, or not; the answer to what was sent before is here."""
+        self._number = (self._number + 1) % (TRIAL + BETWEEN)
+        in_trial = self._number < TRIAL
+        if in_trial:
+            self._sent_at = self._clock()
+        if self._number % 2 if in_trial else self._is_worth_it:
+            self._until = self._clock() + AT_MOST
+            if not self._is_turning:
+                self._is_turning = True
+                self._loop.call_soon(self._turn)
 
     def end(self) -> None:
         """Go back to sleep: the answer is here."""
-        if self._is_on:
-            self._until = 0.0
-            self._to_skip = 0
+        self._until = 0.0
+        if self._number < TRIAL:
+            (self._awake if self._number % 2 else self._asleep).append(self._clock() - self._sent_at)
+            if self._number == TRIAL - 1:
+                self._is_worth_it = median(self._awake) < GAIN * median(self._asleep)
 
     def _turn(self) -> None:
-        self._turns += 1
         if self._clock() < self._until:
             self._loop.call_soon(self._turn)
-            return
-        self._is_on = False
-        if self._until and self._turns >= ENOUGH_TURNS:
-            self._to_skip = min(MOST_SKIPPED, 2 * self._to_skip + 1)
-            self._skipped = 0
+        else:
+            self._is_turning = False
