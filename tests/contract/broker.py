@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.contract.behaviours.aging import Aging
 from tests.contract.behaviours.blame import Blame
 from tests.contract.behaviours.claiming import Claiming
 from tests.contract.behaviours.corruption import Corruption
@@ -39,6 +40,7 @@ class BrokerContract(
     Ticking,
     LostAnswers,
     Operating,
+    Aging,
 ):
     """The behaviours of one store; ALICE's and BOB's nodes have a lease when a test begins."""
 

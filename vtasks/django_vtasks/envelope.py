@@ -43,6 +43,11 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     unique: Unique | None = None
     headers: dict[str, str] = {}
 
+    @property
+    def due_since(self) -> float:
+        """Return from when on the task may run, in seconds since the epoch."""
+        return self.enqueued_at if self.run_after is None else max(self.enqueued_at, self.run_after)
+
     @classmethod
     def unreadable(cls, task_id: str, queue: str) -> "Envelope":
         """Stand in for a stored task whose payload cannot be read."""

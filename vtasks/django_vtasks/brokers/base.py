@@ -242,6 +242,15 @@ class Broker(Protocol):
         """Do what depth() does for several queues, within a deadline; what is more than 10,000 counts as that many."""
         ...
 
+    def oldest(self, queues: Collection[str]) -> dict[str, float]:
+        """Return, of each queue where tasks wait that are due, for how many seconds the oldest of them has been due.
+
+        That is since its enqueue, or since its ``run_after`` when that is later, by the store's clock. However long the
+        queue is, this takes the same time: a store that keeps no index of it looks at a few tasks that are next, and at
+        the last one. What cannot be read is as old as nothing.
+        """
+        ...
+
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks; return how many."""
         ...

@@ -29,6 +29,7 @@ from django_vtasks.brokers.base import (
     Standing,
     Tick,
 )
+from django_vtasks.brokers.database import ages
 from django_vtasks.brokers.database.census import Census
 from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow, Receipt, write_transaction
 from django_vtasks.brokers.database.failures import FailedList
@@ -236,6 +237,10 @@ class DatabaseBroker:
     def glance(self, queues: Collection[str]) -> dict[str, Depth]:
         """Count the tasks of several queues, up to a limit, on a thread that nothing else waits for."""
         return self._look_gateway.run(self._attempt, lambda _: {queue: self._census.glance(queue) for queue in queues})
+
+    def oldest(self, queues: Collection[str]) -> dict[str, float]:
+        """Return, of each queue where tasks wait, for how many seconds the oldest of them has been due."""
+        return self._look_gateway.run(self._attempt, ages.oldest, queues)
 
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks."""

@@ -115,6 +115,13 @@ class MemoryBroker:
         """Count the tasks of several queues."""
         return {queue: self.depth(queue) for queue in queues}
 
+    def oldest(self, queues: Collection[str]) -> dict[str, float]:
+        """Return, of each queue where tasks wait, for how many seconds the oldest of them has been due."""
+        with self._mutex:
+            now = self._clock()
+            since = {queue: self._queues[queue].oldest(now) for queue in queues if queue in self._queues}
+            return {queue: max(0.0, now - moment) for queue, moment in since.items() if moment is not None}
+
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks; return how many."""
         with self._mutex:
@@ -267,7 +274,7 @@ class MemoryBroker:
             case Bury(failure=failure):
                 self._bury(task, failure)
             case Retry(delay=delay):
-                task.due = self._clock() + delay
+                task.due = task.since = self._clock() + delay
                 self._queues[task.queue].put(task)
             case Release():
                 self._unclaim([task])

@@ -76,6 +76,11 @@ class MemoryQueue:
         self._promote(now)
         return len(self._waiting) + len(self._suspects), len(self._delayed)
 
+    def oldest(self, now: float) -> float | None:
+        """Return since when the oldest task that is due has been so, if there is one."""
+        self._promote(now)
+        return min((task.since for task in self._waiting + self._suspects), default=None)
+
     def tasks(self) -> list[StoredTask]:
         """Return all tasks."""
         return self._waiting + self._delayed + self._suspects

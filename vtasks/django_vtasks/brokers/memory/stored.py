@@ -10,7 +10,10 @@ from django_vtasks.errors import PayloadError
 
 @dataclass(slots=True)
 class StoredTask:
-    """A payload and its state; ``place`` is the order of its push, ``key`` that of its lock."""
+    """A payload and its state; ``place`` is the order of its push, ``key`` that of its lock.
+
+    ``since`` is from when on the task may run.
+    """
 
     id: str
     queue: str
@@ -19,6 +22,7 @@ class StoredTask:
     priority: int
     key: str | None
     due: float | None
+    since: float
     attempt: int = 0
     crashes: int = 0
 
@@ -26,7 +30,8 @@ class StoredTask:
     def of(cls, envelope: Envelope, payload: bytes, place: int) -> "StoredTask":
         """Return what is stored of a new task."""
         key = envelope.unique.key if envelope.unique else None
-        return cls(envelope.id, envelope.queue, payload, place, envelope.priority, key, envelope.run_after)
+        due, since = envelope.run_after, envelope.due_since
+        return cls(envelope.id, envelope.queue, payload, place, envelope.priority, key, due, since)
 
     def rank(self) -> tuple[int, int]:
         """Return the key of the order in which tasks are claimed."""

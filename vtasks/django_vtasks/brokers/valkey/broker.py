@@ -229,6 +229,10 @@ class ValkeyBroker:
         """Count the tasks of several queues, which takes the same time however long they are."""
         return self._census.depths(queues)
 
+    def oldest(self, queues: Collection[str]) -> dict[str, float]:
+        """Return, of each queue where tasks wait, for how many seconds the oldest of them has been due."""
+        return self._census.oldest(queues)
+
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks."""
         return self._census.clear(queue)
