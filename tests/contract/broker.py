@@ -12,8 +12,11 @@ from tests.contract.behaviours.leading import Leading
 from tests.contract.behaviours.leases import Leases
 from tests.contract.behaviours.lost_answers import LostAnswers
 from tests.contract.behaviours.operating import Operating
+from tests.contract.behaviours.pausing import Pausing
 from tests.contract.behaviours.pushing import Pushing
 from tests.contract.behaviours.registering import Registering
+from tests.contract.behaviours.reporting import Reporting
+from tests.contract.behaviours.retrying import Retrying
 from tests.contract.behaviours.settling import Settling
 from tests.contract.behaviours.suspects import Suspects
 from tests.contract.behaviours.ticking import Ticking
@@ -41,6 +44,9 @@ class BrokerContract(
     LostAnswers,
     Operating,
     Aging,
+    Pausing,
+    Reporting,
+    Retrying,
 ):
     """The behaviours of one store; ALICE's and BOB's nodes have a lease when a test begins."""
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 from django.db import DataError, OperationalError, transaction
 
-from django_vtasks.brokers.base import Ack, Bury, Death, Depth, Release, TaskFailure, Tick
+from django_vtasks.brokers.base import Ack, Bury, Death, Depth, Release, Retrial, TaskFailure, Tick
 from django_vtasks.brokers.database import DatabaseBroker
 from django_vtasks.db.models import LeaderRow, LockRow, NodeRow, SlotRow, TaskRow, TaskState
 from django_vtasks.errors import BrokerUnavailable
@@ -267,6 +267,46 @@ class DatabaseContract(BrokerContract):
 
         assert broker.push([a_task(unique=mutex()), a_task()]) == [False, True]
         assert broker.depth("mail") == Depth(waiting=2, delayed=0, running=0)
+
+    async def test_a_rollback_takes_a_retrial_back(self, broker):
+        task = a_task(unique=mutex())
+        await broker.apush([task])
+        await broker.settle(ALICE, [Bury(await take_one(broker), FAILURE)])
+
+        def retry_in_vain():
+            with suppress(Rollback), self.atomic():
+                assert broker.retry_failed([task.id]) == {task.id: Retrial.RETRIED}
+                raise Rollback
+
+        await aside(retry_in_vain)
+
+        assert await aside(broker.queues) == []
+        assert await aside(broker.retry_failed, [task.id]) == {task.id: Retrial.RETRIED}
+
+    async def test_a_retrial_that_ends_half_way_leaves_the_task_where_it_was(self, broker, backdoor, monkeypatch):
+        await broker.apush([task := a_task(unique=throttle())])
+        await broker.settle(ALICE, [Bury(await take_one(broker), FAILURE)])
+        locks = await aside(backdoor.locks)
+
+        def killed(*args):
+            raise DataError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(broker._retrials, "_insert", killed)
+            with pytest.raises(DataError):
+                await aside(broker.retry_failed, [task.id])
+
+        assert ids_of(await aside(broker.failed)) == [task.id]
+        assert await aside(backdoor.locks) == locks
+
+    def test_what_an_operator_sees_within_a_transaction_is_what_it_has_done(self, broker):
+        with self.atomic():
+            broker.push(tasks(2))
+            broker.pause("mail")
+
+            assert broker.paused() == {"mail"}
+            assert broker.glance(["mail"])["mail"].waiting == 2
+            assert list(broker.oldest(["mail"])) == ["mail"]
 
     def test_who_is_killed_in_the_middle_of_a_tick_leaves_its_slots_open(self, broker, backdoor):
         broker.register({"report": "every minute", "cleanup": "every minute"})

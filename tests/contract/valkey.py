@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 import valkey
 
-from django_vtasks.brokers.base import Depth, Tick
+from django_vtasks.brokers.base import Bury, Depth, Tick
 from django_vtasks.brokers.valkey import ValkeyBroker
 from django_vtasks.brokers.valkey import schedule as schedules
 from django_vtasks.brokers.valkey.entry import Entry
@@ -16,7 +16,7 @@ from django_vtasks.brokers.valkey.pipe import Pipe
 from django_vtasks.envelope import Envelope
 from django_vtasks.errors import BrokerUnavailable
 from tests.contract.broker import BrokerContract
-from tests.contract.given import ALICE, BOB, NOON, due, in_an_hour, mutex, tasks
+from tests.contract.given import ALICE, BOB, FAILURE, NOON, a_task, due, in_an_hour, mutex, tasks
 from tests.contract.steps import SOON, idle_claim, schedule, take
 from tests.contract.threads import aside, at_once
 
@@ -238,6 +238,18 @@ class ValkeyContract(BrokerContract):
         assert await aside(broker.tick, dues) == [Tick.ENQUEUED, Tick.TAKEN, Tick.REFUSED]
         assert await aside(broker.tick, dues) == [Tick.TAKEN] * 3
         assert sum("MIN_REPLICAS" in message for message in caplog.messages) == 1
+
+    async def test_a_task_whose_queue_is_spoilt_stays_in_the_failed_list_with_its_lock_free(self, broker, backdoor):
+        await broker.apush([task := a_task(unique=mutex())])
+        [claim] = await take(broker)
+        await broker.settle(ALICE, [Bury(claim, FAILURE)])
+        await aside(backdoor.spoil, "mail")
+
+        with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
+            await aside(broker.retry_failed, [task.id])
+
+        assert [entry.id for entry in await aside(broker.failed)] == [task.id]
+        assert await aside(backdoor.locks) == {}
 
     async def test_slots_of_a_call_that_fails_half_way_are_known(self, broker, backdoor, monkeypatch, caplog):
         names = [f"entry-{number}" for number in range(schedules.AT_ONCE + 1)]

@@ -48,6 +48,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
         """Return from when on the task may run, in seconds since the epoch."""
         return self.enqueued_at if self.run_after is None else max(self.enqueued_at, self.run_after)
 
+    def anew(self, at: float) -> "Envelope":
+        """Return the same call as a task that is enqueued at another time and has not run yet."""
+        return msgspec.structs.replace(self, enqueued_at=at, run_after=None, attempt=0, crashes=0)
+
     @classmethod
     def unreadable(cls, task_id: str, queue: str) -> "Envelope":
         """Stand in for a stored task whose payload cannot be read."""

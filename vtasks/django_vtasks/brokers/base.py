@@ -83,7 +83,8 @@ class Depth(msgspec.Struct, frozen=True):
 class FailedTask(msgspec.Struct, frozen=True):
     """An entry of the failed list; ``failed_at`` is in seconds since the epoch.
 
-    ``task`` is the dotted path, empty when the payload is not readable.
+    ``task`` is the dotted path, empty when the payload is not readable. ``envelope`` is the task as it was claimed, when
+    it is asked for by id and can be read.
     """
 
     id: str
@@ -93,6 +94,32 @@ class FailedTask(msgspec.Struct, frozen=True):
     failed_at: float
     attempts: int
     crashes: int
+    envelope: Envelope | None = None
+
+
+class Retrial(Enum):
+    """What became of a failed task that shall run again."""
+
+    RETRIED = "retried"
+    """It is back in its queue."""
+    DUPLICATE = "duplicate"
+    """It stays in the failed list, because an equal unique task is under way."""
+    UNREADABLE = "unreadable"
+    """It stays there, because its payload cannot be read."""
+    UNKNOWN = "unknown"
+    """It is not in the failed list, or not any more."""
+
+
+class Running(NamedTuple):
+    """A task in flight: an owner runs it, or holds it to run it next.
+
+    ``since`` is when it was claimed, in seconds since the epoch by the store's clock; None when the store keeps no
+    account of that. The envelope of a payload that cannot be read is a stand-in.
+    """
+
+    envelope: Envelope
+    owner: Owner
+    since: float | None
 
 
 class Death(msgspec.Struct, frozen=True):
@@ -219,7 +246,7 @@ class Broker(Protocol):
         """Take up to ``limit`` tasks that are due, waiting up to ``wait`` seconds for the first.
 
         Highest priority first, then oldest first. Take either suspects, which are tasks handed back that have crashed,
-        or none of them. Raise LeaseLost when the owner's node has no lease.
+        or none of them; and nothing while the queue is paused. Raise LeaseLost when the owner's node has no lease.
         """
         ...
 
@@ -259,8 +286,39 @@ class Broker(Protocol):
         """Return the names of all queues that hold a task, sorted."""
         ...
 
-    def failed(self, limit: int = 100) -> list[FailedTask]:
-        """Return the newest entries of the failed list, newest first."""
+    def pause(self, queue: str) -> None:
+        """Let nobody claim tasks of a queue, also those who wait for one already, until resume(); what runs goes on."""
+        ...
+
+    def resume(self, queue: str) -> None:
+        """Let the tasks of a queue be claimed again, and wake those who wait for them."""
+        ...
+
+    def paused(self) -> set[str]:
+        """Return the queues that are paused, whether or not they hold a task."""
+        ...
+
+    def running(self, limit: int = 100) -> list[Running]:
+        """Return up to ``limit`` of the tasks in flight, in any order."""
+        ...
+
+    def failed(self, limit: int = 100, queue: str | None = None) -> list[FailedTask]:
+        """Return the newest entries of the failed list, newest first; with ``queue``, those that were in it."""
+        ...
+
+    def failed_task(self, task_id: str) -> FailedTask | None:
+        """Return the entry of a failed task, the newest if there are several, with its envelope."""
+        ...
+
+    def retry_failed(self, task_ids: Collection[str]) -> dict[str, Retrial]:
+        """Move failed tasks back to their queues, each in one step, as new tasks that keep their ids.
+
+        A unique task needs its lock again, which its own former life does not deny it.
+        """
+        ...
+
+    def delete_failed(self, task_ids: Collection[str]) -> set[str]:
+        """Delete failed tasks for good; return the ids of those that there were."""
         ...
 
     def failed_count(self) -> int:
@@ -320,6 +378,17 @@ class Coordinator(Protocol):
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds that its lease still has."""
+        ...
+
+    def publish(self, node: str, report: str) -> None:
+        """Note what a node says of itself, in the place of what it said before; it is forgotten with its lease.
+
+        Without a lease there is nothing to note.
+        """
+        ...
+
+    def reports(self) -> dict[str, str]:
+        """Return what each node that has said anything last said of itself."""
         ...
 
     def lead(self, role: str, node: str, ttl: float) -> int | None:

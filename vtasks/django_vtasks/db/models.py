@@ -82,10 +82,11 @@ class FailedRow(models.Model):
 
 
 class NodeRow(models.Model):
-    """A live worker host or process tree and the end of its lease."""
+    """A live worker host or process tree, the end of its lease, and what it last said of itself, in JSON."""
 
     name = models.CharField(max_length=100, primary_key=True)
     expires = models.BigIntegerField()
+    report = models.TextField(null=True)  # noqa: DJ001
 
     class Meta:
         db_table = "vtasks_node"
@@ -128,6 +129,19 @@ class SlotRow(models.Model):
 
     def __str__(self) -> str:
         return self.entry
+
+
+class PauseRow(models.Model):
+    """A queue of which nothing is claimed."""
+
+    queue = models.CharField(max_length=100, primary_key=True)
+
+    class Meta:
+        db_table = "vtasks_pause"
+        verbose_name = "pause"
+
+    def __str__(self) -> str:
+        return self.queue
 
 
 class CounterRow(models.Model):

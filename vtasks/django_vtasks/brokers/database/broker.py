@@ -24,7 +24,9 @@ from django_vtasks.brokers.base import (
     Owner,
     Reclaimed,
     Release,
+    Retrial,
     Retry,
+    Running,
     Settlement,
     Standing,
     Tick,
@@ -32,10 +34,12 @@ from django_vtasks.brokers.base import (
 from django_vtasks.brokers.database import ages
 from django_vtasks.brokers.database.census import Census
 from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow, Receipt, write_transaction
-from django_vtasks.brokers.database.failures import FailedList
+from django_vtasks.brokers.database.failures import IDS_AT_ONCE, FailedList
 from django_vtasks.brokers.database.gateway import DEADLINE, Gateway
 from django_vtasks.brokers.database.leases import Leases
+from django_vtasks.brokers.database.pausing import Pausing
 from django_vtasks.brokers.database.rescue import Rescue
+from django_vtasks.brokers.database.retrials import Retrials
 from django_vtasks.brokers.database.schedule import Schedule
 from django_vtasks.brokers.database.settling import Settling
 from django_vtasks.brokers.database.tables import Tables
@@ -80,7 +84,9 @@ class DatabaseBroker:
         self._settling = Settling(tables, self._failed)
         self._leases = Leases(tables, Rescue(tables, self._failed))
         self._census = Census(tables)
+        self._pausing = Pausing(tables)
         self._schedule = Schedule(tables)
+        self._retrials = Retrials(tables, self._insert)
         self._ticking = Ticking(self._dialect, self._apart, self._insert)
 
     # Producers -----------------------------------------------------------------------------------------------
@@ -213,6 +219,13 @@ class DatabaseBroker:
         result: T = self._lease_gateway.run(self._attempt, function, *args)
         return result
 
+    def _look[T](self, function: Callable[..., T], *args: object) -> T:
+        """Call ``function(connection, *args)`` where nothing else waits; within the caller's transaction, there."""
+        if connections[self._using].in_atomic_block:
+            return self._here(function, *args)
+        result: T = self._look_gateway.run(self._attempt, function, *args)
+        return result
+
     def _here[T](self, function: Callable[..., T], *args: object) -> T:
         """Call ``function(connection, *args)`` on the calling thread."""
         return self._attempt(connections[self._using], function, *args)
@@ -236,11 +249,11 @@ class DatabaseBroker:
 
     def glance(self, queues: Collection[str]) -> dict[str, Depth]:
         """Count the tasks of several queues, up to a limit, on a thread that nothing else waits for."""
-        return self._look_gateway.run(self._attempt, lambda _: {queue: self._census.glance(queue) for queue in queues})
+        return self._look(lambda _: {queue: self._census.glance(queue) for queue in queues})
 
     def oldest(self, queues: Collection[str]) -> dict[str, float]:
         """Return, of each queue where tasks wait, for how many seconds the oldest of them has been due."""
-        return self._look_gateway.run(self._attempt, ages.oldest, queues)
+        return self._look(ages.oldest, queues)
 
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks."""
@@ -253,9 +266,40 @@ class DatabaseBroker:
         """Return the names of the queues that hold a task."""
         return self._census.queues()
 
-    def failed(self, limit: int = 100) -> list[FailedTask]:
+    def pause(self, queue: str) -> None:
+        """Let nobody claim tasks of a queue until resume()."""
+        self._here(lambda _: self._pausing.pause(queue))
+
+    def resume(self, queue: str) -> None:
+        """Let the tasks of a queue be claimed again."""
+        self._here(lambda _: self._pausing.resume(queue))
+
+    def paused(self) -> set[str]:
+        """Return the queues that are paused."""
+        return self._look(lambda _: self._pausing.paused())
+
+    def running(self, limit: int = 100) -> list[Running]:
+        """Return up to ``limit`` of the tasks in flight; the database does not know since when."""
+        return self._census.running(limit)
+
+    def failed(self, limit: int = 100, queue: str | None = None) -> list[FailedTask]:
         """Return the newest entries of the failed list."""
-        return self._failed.newest(limit)
+        return self._failed.newest(limit, queue)
+
+    def failed_task(self, task_id: str) -> FailedTask | None:
+        """Return the entry of a failed task with its envelope."""
+        return self._failed.find(task_id)
+
+    def retry_failed(self, task_ids: Collection[str]) -> dict[str, Retrial]:
+        """Move failed tasks back to their queues, some hundred in each transaction."""
+        retrials: dict[str, Retrial] = {}
+        for some in itertools.batched(dict.fromkeys(task_ids), IDS_AT_ONCE):
+            retrials |= self._here(self._retrials.retry, some)
+        return retrials
+
+    def delete_failed(self, task_ids: Collection[str]) -> set[str]:
+        """Delete failed tasks; return the ids of those that there were."""
+        return self._failed.delete(task_ids)
 
     def failed_count(self) -> int:
         """Return the length of the failed list."""
@@ -294,7 +338,7 @@ class DatabaseBroker:
 
     def suspects(self) -> dict[str, int]:
         """Count the suspects of each queue that has any."""
-        return self._look_gateway.run(self._attempt, self._census.suspects)
+        return self._look(self._census.suspects)
 
     def connection_limit(self) -> int | None:
         """Return how many connections the server allows in all."""
@@ -322,11 +366,19 @@ class DatabaseBroker:
 
     def standings(self) -> dict[str, Standing]:
         """Return how each registered entry stands."""
-        return self._look_gateway.run(self._attempt, lambda _: self._schedule.standings())
+        return self._look(lambda _: self._schedule.standings())
 
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""
         return self._apart(lambda _: self._leases.nodes())
+
+    def publish(self, node: str, report: str) -> None:
+        """Note what a node with a lease says of itself."""
+        self._apart(lambda _: self._leases.publish(node, report))
+
+    def reports(self) -> dict[str, str]:
+        """Return what each node with a lease last said of itself."""
+        return self._look(lambda _: self._leases.reports())
 
 
 def _first_of_each_key(rows: Sequence[NewRow]) -> list[NewRow]:

@@ -7,11 +7,14 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Count
 
-from django_vtasks.brokers.base import Depth
-from django_vtasks.brokers.database.dialect import free_locks
+from django_vtasks import wire
+from django_vtasks.brokers.base import Depth, Owner, Running
+from django_vtasks.brokers.database.dialect import NOT_PAUSED, free_locks
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import MICROSECONDS, NOW, Now
-from django_vtasks.db.models import TaskState
+from django_vtasks.db.models import TaskRow, TaskState
+from django_vtasks.envelope import Envelope
+from django_vtasks.errors import PayloadError
 
 # The state is no parameter: a generic plan could not use the partial index.
 _SUSPECTS = "SELECT queue, COUNT(*) FROM vtasks_task WHERE state = 3 GROUP BY queue"
@@ -19,7 +22,7 @@ _SUSPECTS = "SELECT queue, COUNT(*) FROM vtasks_task WHERE state = 3 GROUP BY qu
 # Asked by each idle actor every few seconds: without the ORM, which takes ten times as long as the database.
 _PROSPECT = """
 SELECT EXISTS (SELECT 1 FROM vtasks_node WHERE name = %s),
-       (SELECT due - {now} FROM vtasks_task WHERE state = 2 AND queue = %s ORDER BY due LIMIT 1)
+       (SELECT due - {now} FROM vtasks_task WHERE state = 2 AND queue = %s AND {not_paused} ORDER BY due LIMIT 1)
 """
 
 AT_MOST = 10_000
@@ -28,7 +31,7 @@ CHUNK = 1000
 
 
 class Prospect(NamedTuple):
-    """Whether a node has its lease, and the seconds until the first delayed task of a queue is due, if there is one."""
+    """Whether a node has its lease, and the seconds until a delayed task is due, if there is one to be claimed then."""
 
     has_lease: bool
     next_due: float | None
@@ -78,10 +81,16 @@ class Census:
         """Return the queues that hold tasks."""
         return list(self._tables.tasks().order_by("queue").values_list("queue", flat=True).distinct())
 
+    def running(self, limit: int) -> list[Running]:
+        """Return some of the tasks in flight, by owner."""
+        rows = self._tables.tasks(state=TaskState.RUNNING).order_by("owner", "id")
+        return [_running(row) for row in rows[:limit]]
+
     def prospect(self, connection: BaseDatabaseWrapper, node: str, queue: str) -> Prospect:
         """Return what an owner of ``node`` that found nothing to claim has to expect."""
         with connection.cursor() as cursor:
-            cursor.execute(_PROSPECT.format(now=NOW[connection.vendor]), [node, queue])
+            statement = _PROSPECT.format(now=NOW[connection.vendor], not_paused=NOT_PAUSED)
+            cursor.execute(statement, [node, queue, queue])
             has_lease, left = cursor.fetchone()
         return Prospect(bool(has_lease), None if left is None else max(0.0, left / MICROSECONDS))
 
@@ -95,3 +104,15 @@ class Census:
             free_locks(connections[self._tables.using], list(picked.values()))
             self._tables.tasks(id__in=list(picked)).delete()
         return len(picked)
+
+
+def _running(row: TaskRow) -> Running:
+    assert row.owner is not None
+    assert row.node is not None
+    slot, _, incarnation = row.owner[len(row.node) + 1 :].rpartition(":")
+    try:
+        envelope = wire.decode(bytes(row.payload))
+    except PayloadError:
+        envelope = Envelope.unreadable(row.task_id, row.queue)
+    envelope = wire.stamped(envelope, attempt=row.attempt, crashes=row.crashes)
+    return Running(envelope, Owner(row.node, slot, int(incarnation)), since=None)

@@ -14,6 +14,8 @@ from django_vtasks.envelope import Envelope, Unique
 
 LOCK_WAIT = 5
 COLUMNS = "task_id, queue, state, task_rank, due, payload"
+NOT_PAUSED = "NOT EXISTS (SELECT 1 FROM vtasks_pause WHERE queue = %s)"
+"""What holds when the tasks of a queue may be claimed."""
 
 
 type Lock = tuple[str, str, bool, int | None]

@@ -1,22 +1,30 @@
 """The failed list: a capped table that knows how many entries the cap has cost."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+import msgspec
 from django.db import connections
 from django.db.models import F
 
+from django_vtasks import wire
 from django_vtasks.brokers.base import FailedTask, TaskFailure
 from django_vtasks.brokers.database.dialect import free_mutexes
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import MICROSECONDS, Now
 from django_vtasks.db.models import CounterRow, FailedRow, TaskRow
+from django_vtasks.envelope import Envelope
+from django_vtasks.errors import PayloadError
 
 EVICTIONS = "evictions"
 SHORT, LONG = 2_000, 16_000
 """Characters kept of each line, and of the end of a traceback, when the database has refused the whole."""
 AT_ONCE = 50
 """Rows of one INSERT: with the longest tracebacks they stay below MariaDB's default packet of 16 MiB."""
+
+IDS_AT_ONCE = 500
+"""Entries that one transaction deletes or moves."""
 
 
 class Failure(NamedTuple):
@@ -45,20 +53,26 @@ class FailedList:
         free_mutexes(connections[self._tables.using], [failure.row.task_id for failure in failures])
         self._trim()
 
-    def newest(self, limit: int) -> list[FailedTask]:
+    def newest(self, limit: int, queue: str | None) -> list[FailedTask]:
         """Return the newest entries, newest first."""
-        return [
-            FailedTask(
-                id=row.task_id,
-                queue=row.queue,
-                task=row.task,
-                failure=TaskFailure(row.exception, row.message, row.traceback),
-                failed_at=row.failed_at / MICROSECONDS,
-                attempts=row.attempts,
-                crashes=row.crashes,
-            )
-            for row in self._tables.failed()[:limit]
-        ]
+        rows = self._tables.failed() if queue is None else self._tables.failed(queue=queue)
+        return [_failed_task(row) for row in rows.defer("payload")[:limit]]
+
+    def find(self, task_id: str) -> FailedTask | None:
+        """Return the newest entry of a task with its envelope."""
+        row = self._tables.failed(task_id=task_id).first()
+        return None if row is None else msgspec.structs.replace(_failed_task(row), envelope=envelope_of(row))
+
+    def delete(self, task_ids: Collection[str]) -> set[str]:
+        """Delete the entries of tasks; return the ids of those that there were."""
+        found: set[str] = set()
+        for some in itertools.batched(dict.fromkeys(task_ids), IDS_AT_ONCE):
+            with self._tables.transaction():
+                rows = self._tables.failed(task_id__in=some).select_for_update().order_by("id")
+                ids = dict(rows.values_list("id", "task_id"))
+                self._tables.failed(id__in=list(ids)).delete()
+            found.update(ids.values())
+        return found
 
     def count(self) -> int:
         """Return the number of entries."""
@@ -97,6 +111,27 @@ def _entry(failure: Failure) -> FailedRow:
         crashes=failure.row.crashes,
         payload=failure.row.payload,
     )
+
+
+def _failed_task(row: FailedRow) -> FailedTask:
+    return FailedTask(
+        id=row.task_id,
+        queue=row.queue,
+        task=row.task,
+        failure=TaskFailure(row.exception, row.message, row.traceback),
+        failed_at=row.failed_at / MICROSECONDS,
+        attempts=row.attempts,
+        crashes=row.crashes,
+    )
+
+
+def envelope_of(row: FailedRow) -> Envelope | None:
+    """Return the task of an entry, or None when it cannot be read."""
+    try:
+        envelope = wire.decode(bytes(row.payload))
+    except PayloadError:
+        return None
+    return wire.stamped(envelope, attempt=row.attempts, crashes=row.crashes)
 
 
 def in_ascii(failure: TaskFailure) -> TaskFailure:

@@ -53,6 +53,15 @@ class Leases:
             cursor.execute(self._in_time(_NODES))
             return {name: left / MICROSECONDS for name, left in cursor.fetchall()}
 
+    def publish(self, node: str, report: str) -> None:
+        """Note what a node says of itself beside its lease, and be forgotten with it."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("UPDATE vtasks_node SET report = %s WHERE name = %s", [report, node])
+
+    def reports(self) -> dict[str, str]:
+        """Return what each node last said of itself."""
+        return {name: report for name, report in self._tables.nodes().values_list("name", "report") if report}
+
     def reclaim(self, owner: Owner, death: Death) -> Reclaimed:
         """Take back what a dead owner held."""
         with self._tables.transaction():

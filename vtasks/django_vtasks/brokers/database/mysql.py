@@ -10,6 +10,7 @@ from django_vtasks.brokers.base import Owner
 from django_vtasks.brokers.database.dialect import (
     COLUMNS,
     LOCK_WAIT,
+    NOT_PAUSED,
     ClaimedRow,
     Lock,
     NewRow,
@@ -40,7 +41,8 @@ ON DUPLICATE KEY UPDATE
 
 _NEWS = f"""
 SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 0 AND queue = %s),
-       EXISTS (SELECT 1 FROM vtasks_task WHERE state = 2 AND queue = %s AND due <= {_NOW})
+       EXISTS (SELECT 1 FROM vtasks_task WHERE state = 2 AND queue = %s AND due <= {_NOW}),
+       {NOT_PAUSED}
 """
 
 _DUE = f"""
@@ -57,7 +59,7 @@ _RECORD = """
 INSERT INTO vtasks_slot (entry, slot, since) VALUES (%s, %s, %s) ON DUPLICATE KEY UPDATE slot = VALUES(slot)
 """
 
-_NEWS_OF_SUSPECTS = "SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 3 AND queue = %s)"
+_NEWS_OF_SUSPECTS = f"SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 3 AND queue = %s) AND {NOT_PAUSED}"
 _PICK_SUSPECTS = _PICK.replace("state = 0", "state = 3")
 
 
@@ -89,9 +91,9 @@ class MySQL:
     def claim(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
         """Look without locks first; an idle claim is then one read."""
         with connection.cursor() as cursor:
-            cursor.execute(_NEWS, [queue, queue])
-            waiting, due = cursor.fetchone()
-            if not waiting and not due:
+            cursor.execute(_NEWS, [queue, queue, queue])
+            waiting, due, not_paused = cursor.fetchone()
+            if not not_paused or not (waiting or due):
                 return []
             with write_transaction(connection):
                 if due:
@@ -101,7 +103,7 @@ class MySQL:
     def claim_suspects(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
         """Look without locks first."""
         with connection.cursor() as cursor:
-            cursor.execute(_NEWS_OF_SUSPECTS, [queue])
+            cursor.execute(_NEWS_OF_SUSPECTS, [queue, queue])
             if not cursor.fetchone()[0]:
                 return []
             with write_transaction(connection):

@@ -11,7 +11,14 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_vtasks.brokers.base import Owner
-from django_vtasks.brokers.database.dialect import LOCK_WAIT, ClaimedRow, NewRow, Receipt, write_transaction
+from django_vtasks.brokers.database.dialect import (
+    LOCK_WAIT,
+    NOT_PAUSED,
+    ClaimedRow,
+    NewRow,
+    Receipt,
+    write_transaction,
+)
 from django_vtasks.db.clock import NOW
 
 CHANNEL = "vtasks"
@@ -67,9 +74,9 @@ UPDATE vtasks_task AS task SET state = 0 FROM due WHERE task.id = due.id
 
 # LIMIT inside a materialized CTE: a plain IN (SELECT ... LIMIT) may be evaluated more than once. The state is no
 # parameter: a generic plan could not use the partial index.
-_CLAIM = """
+_CLAIM = f"""
 WITH picked AS MATERIALIZED (
-    SELECT id FROM vtasks_task WHERE state = 0 AND queue = %s
+    SELECT id FROM vtasks_task WHERE state = 0 AND queue = %s AND {NOT_PAUSED}
     ORDER BY task_rank, id LIMIT %s FOR UPDATE SKIP LOCKED
 )
 UPDATE vtasks_task AS task
@@ -187,7 +194,7 @@ class PostgreSQL:
     def _claim(
         self, connection: BaseDatabaseWrapper, statement: str, owner: Owner, queue: str, limit: int
     ) -> list[ClaimedRow]:
-        cursor = self._execute(connection, statement, [queue, limit, str(owner), owner.node, owner.node])
+        cursor = self._execute(connection, statement, [queue, queue, limit, str(owner), owner.node, owner.node])
         return [ClaimedRow._make(row) for row in cursor.fetchall()]
 
     def acknowledge(

@@ -10,6 +10,7 @@ from django_vtasks.brokers.base import Owner
 from django_vtasks.brokers.database.dialect import (
     COLUMNS,
     LOCK_WAIT,
+    NOT_PAUSED,
     ClaimedRow,
     NewRow,
     Receipt,
@@ -31,8 +32,10 @@ RETURNING task_id
 """
 
 _NEWS = f"""
-SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 0 AND queue = %s)
+SELECT (
+    EXISTS (SELECT 1 FROM vtasks_task WHERE state = 0 AND queue = %s)
     OR EXISTS (SELECT 1 FROM vtasks_task WHERE state = 2 AND queue = %s AND due <= {_NOW})
+) AND {NOT_PAUSED}
 """
 
 _PROMOTE = f"UPDATE vtasks_task SET state = 0 WHERE state = 2 AND queue = %s AND due <= {_NOW}"
@@ -46,7 +49,7 @@ RETURNING id, fence, attempt, crashes, task_id, task_rank, payload
 
 _RECORD = "UPDATE vtasks_slot SET slot = %s WHERE entry = %s"
 
-_NEWS_OF_SUSPECTS = "SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 3 AND queue = %s)"
+_NEWS_OF_SUSPECTS = f"SELECT EXISTS (SELECT 1 FROM vtasks_task WHERE state = 3 AND queue = %s) AND {NOT_PAUSED}"
 _CLAIM_SUSPECTS = _CLAIM.replace("state = 0", "state = 3")
 
 
@@ -87,7 +90,7 @@ class SQLite:
     def claim(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
         """Look before taking the write lock, so that idle workers do not hold up those who enqueue."""
         with connection.cursor() as cursor:
-            cursor.execute(_NEWS, [queue, queue])
+            cursor.execute(_NEWS, [queue, queue, queue])
             if not cursor.fetchone()[0]:
                 return []
             with write_transaction(connection):
@@ -97,7 +100,7 @@ class SQLite:
     def claim_suspects(self, connection: BaseDatabaseWrapper, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
         """Look before taking the write lock."""
         with connection.cursor() as cursor:
-            cursor.execute(_NEWS_OF_SUSPECTS, [queue])
+            cursor.execute(_NEWS_OF_SUSPECTS, [queue, queue])
             if not cursor.fetchone()[0]:
                 return []
             with write_transaction(connection):

@@ -33,9 +33,9 @@ class Tables:
         """Return the locks that meet the conditions."""
         return LockRow.objects.using(self.using).filter(**conditions)
 
-    def failed(self) -> "QuerySet[FailedRow]":
-        """Return the failed list, newest first."""
-        return FailedRow.objects.using(self.using).order_by("-id")
+    def failed(self, **conditions: Any) -> "QuerySet[FailedRow]":
+        """Return the entries of the failed list that meet the conditions, newest first."""
+        return FailedRow.objects.using(self.using).filter(**conditions).order_by("-id")
 
     def nodes(self, **conditions: Any) -> "QuerySet[NodeRow]":
         """Return the leases that meet the conditions."""

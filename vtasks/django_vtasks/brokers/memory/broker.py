@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+import msgspec
+
 from django_vtasks import wire
 from django_vtasks.brokers.base import (
     Ack,
@@ -20,7 +22,9 @@ from django_vtasks.brokers.base import (
     Owner,
     Reclaimed,
     Release,
+    Retrial,
     Retry,
+    Running,
     Settlement,
     Standing,
     TaskFailure,
@@ -53,6 +57,7 @@ class MemoryBroker:
         self._locks = UniqueLocks()
         self._failed = FailedList(failed_cap)
         self._nodes: dict[str, float] = {}
+        self._reports: dict[str, str] = {}
         self._leaders = Leaders()
         self._ledger = Ledger()
 
@@ -136,10 +141,49 @@ class MemoryBroker:
             names = {name for name, line in self._queues.items() if len(line)}
             return sorted(names.union(self._running.queues()))
 
-    def failed(self, limit: int = 100) -> list[FailedTask]:
+    def pause(self, queue: str) -> None:
+        """Let nobody claim tasks of a queue until resume()."""
+        with self._mutex:
+            self._queues[queue].is_paused = True
+
+    def resume(self, queue: str) -> None:
+        """Let the tasks of a queue be claimed again."""
+        with self._mutex:
+            self._queues[queue].resume()
+
+    def paused(self) -> set[str]:
+        """Return the queues that are paused."""
+        with self._mutex:
+            return {name for name, line in self._queues.items() if line.is_paused}
+
+    def running(self, limit: int = 100) -> list[Running]:
+        """Return up to ``limit`` of the tasks in flight."""
+        with self._mutex:
+            return self._running.all(limit)
+
+    def failed(self, limit: int = 100, queue: str | None = None) -> list[FailedTask]:
         """Return the newest entries of the failed list, newest first."""
         with self._mutex:
-            return self._failed.newest(limit)
+            return self._failed.newest(limit, queue)
+
+    def failed_task(self, task_id: str) -> FailedTask | None:
+        """Return the entry of a failed task with its envelope."""
+        with self._mutex:
+            if (found := self._failed.find(task_id)) is None:
+                return None
+            entry, task = found
+            envelope, problem = task.read()
+            return msgspec.structs.replace(entry, envelope=None if problem else envelope)
+
+    def retry_failed(self, task_ids: Collection[str]) -> dict[str, Retrial]:
+        """Move failed tasks back to their queues."""
+        with self._mutex:
+            return {task_id: self._retry_one(task_id) for task_id in dict.fromkeys(task_ids)}
+
+    def delete_failed(self, task_ids: Collection[str]) -> set[str]:
+        """Delete failed tasks; return the ids of those that there were."""
+        with self._mutex:
+            return self._failed.remove_all(task_ids)
 
     def failed_count(self) -> int:
         """Return the length of the failed list."""
@@ -164,6 +208,7 @@ class MemoryBroker:
     def renew(self, node: str, ttl: float) -> bool:
         """Extend the node's lease by ``ttl`` seconds, or begin one; False when there was none."""
         with self._mutex:
+            self._forget_reports()
             known = node in self._nodes
             self._nodes[node] = self._clock() + ttl
             return known
@@ -211,6 +256,17 @@ class MemoryBroker:
             now = self._clock()
             return {node: max(0.0, expires - now) for node, expires in self._nodes.items()}
 
+    def publish(self, node: str, report: str) -> None:
+        """Note what a node with a lease says of itself."""
+        with self._mutex:
+            self._reports[node] = report
+
+    def reports(self) -> dict[str, str]:
+        """Return what each node with a lease last said of itself."""
+        with self._mutex:
+            self._forget_reports()
+            return dict(self._reports)
+
     def lead(self, role: str, node: str, ttl: float) -> int | None:
         """Take or keep the leadership of a role; None while another node has it."""
         with self._mutex:
@@ -243,6 +299,9 @@ class MemoryBroker:
         with self._mutex:
             return self._ledger.standings()
 
+    def _forget_reports(self) -> None:
+        self._reports = {node: report for node, report in self._reports.items() if node in self._nodes}
+
     def _tick_one(self, due: Due, payload: bytes) -> Tick:
         if not self._ledger.take(due.entry, due.slot):
             return Tick.TAKEN
@@ -254,14 +313,29 @@ class MemoryBroker:
         self._queues[envelope.queue].put(StoredTask.of(envelope, payload, next(self._places)))
         return True
 
+    def _retry_one(self, task_id: str) -> Retrial:
+        if (found := self._failed.find(task_id)) is None:
+            return Retrial.UNKNOWN
+        entry, task = found
+        envelope, problem = task.read()
+        if problem:
+            return Retrial.UNREADABLE
+        again = envelope.anew(self._clock())
+        if not self._push_one(again, wire.encode(again)):
+            return Retrial.DUPLICATE
+        self._failed.remove(entry)
+        return Retrial.RETRIED
+
     def _claim_some(self, owner: Owner, line: MemoryQueue, limit: int, *, suspects: bool) -> list[Claim]:
         if owner.node not in self._nodes:
             raise LeaseLost(f"Node {owner.node} has no lease.")
+        if line.is_paused:
+            return []
         claims = []
         for task in line.take_suspects(limit) if suspects else line.take(limit, self._clock()):
             task.attempt += 1
             envelope, problem = task.read()
-            claims.append(Claim(envelope, owner, self._running.begin(owner, task), problem))
+            claims.append(Claim(envelope, owner, self._running.begin(owner, task, self._clock()), problem))
         return claims
 
     def _settle_one(self, owner: Owner, settlement: Settlement) -> bool:
@@ -306,4 +380,4 @@ class MemoryBroker:
 
     def _bury(self, task: StoredTask, failure: TaskFailure) -> None:
         self._locks.free(task.key, task.id)
-        self._failed.add(task.failed(failure, self._clock()))
+        self._failed.add(task.failed(failure, self._clock()), task)

@@ -31,6 +31,7 @@ class MemoryQueue:
 
     def __init__(self) -> None:
         self.bells: set[Bell] = set()
+        self.is_paused = False
         self._waiting: list[StoredTask] = []
         self._delayed: list[StoredTask] = []
         self._suspects: list[StoredTask] = []
@@ -68,7 +69,9 @@ class MemoryQueue:
         return len(self._suspects)
 
     def next_due(self) -> float:
-        """Return when the next delayed task is due, for ever if there is none."""
+        """Return when the next delayed task is due; never if there is none, or none may be claimed."""
+        if self.is_paused:
+            return inf
         return min((task.due for task in self._delayed if task.due is not None), default=inf)
 
     def counts(self, now: float) -> tuple[int, int]:
@@ -80,6 +83,11 @@ class MemoryQueue:
         """Return since when the oldest task that is due has been so, if there is one."""
         self._promote(now)
         return min((task.since for task in self._waiting + self._suspects), default=None)
+
+    def resume(self) -> None:
+        """Let the tasks be claimed again."""
+        self.is_paused = False
+        self._ring()
 
     def tasks(self) -> list[StoredTask]:
         """Return all tasks."""

@@ -19,6 +19,8 @@ from django_vtasks.brokers.base import (
     Owner,
     Reclaimed,
     Release,
+    Retrial,
+    Running,
     Settlement,
     Standing,
     Tick,
@@ -38,6 +40,7 @@ from django_vtasks.brokers.valkey.pace import Pace
 from django_vtasks.brokers.valkey.pipe import Remainder
 from django_vtasks.brokers.valkey.pushing import new_of, pushes
 from django_vtasks.brokers.valkey.request import Argument
+from django_vtasks.brokers.valkey.retrials import Retrials
 from django_vtasks.brokers.valkey.schedule import Schedule
 from django_vtasks.brokers.valkey.settling import Receipt
 from django_vtasks.envelope import Envelope
@@ -70,6 +73,7 @@ class ValkeyBroker:
         self._replicas = min_replicas
         self._failed = FailedList(self._keys, self._link)
         self._leases = Leases(self._keys, self._link, failed_cap)
+        self._retrials = Retrials(self._keys, self._link, self._failed)
         self._census = Census(self._keys, self._link)
         self._schedule = Schedule(self._keys, self._link)
         self._pace = Pace()
@@ -215,9 +219,11 @@ class ValkeyBroker:
             keys.nodes,
             keys.holders(owner.node),
             keys.receipts,
+            keys.paused,
         )
         which = "suspects" if suspects else ""
-        return names, (key_names.part(owner.node), key_names.holder(owner, queue), limit, which, self._pace.room)
+        whose = key_names.part(owner.node), key_names.holder(owner, queue)
+        return names, (*whose, limit, which, self._pace.room, key_names.part(queue))
 
     # Operators -----------------------------------------------------------------------------------------------
 
@@ -241,9 +247,37 @@ class ValkeyBroker:
         """Return the names of the queues that hold a task."""
         return self._census.queues()
 
-    def failed(self, limit: int = 100) -> list[FailedTask]:
+    def pause(self, queue: str) -> None:
+        """Let nobody claim tasks of a queue until resume()."""
+        self._link.command("SADD", self._keys.paused, key_names.part(queue))
+
+    def resume(self, queue: str) -> None:
+        """Let the tasks of a queue be claimed again."""
+        self._link.call("resume", [self._keys.paused, self._keys.bell(queue)], [key_names.part(queue)])
+
+    def paused(self) -> set[str]:
+        """Return the queues that are paused."""
+        return {key_names.name(queue.decode()) for queue in self._link.command("SMEMBERS", self._keys.paused)}
+
+    def running(self, limit: int = 100) -> list[Running]:
+        """Return up to ``limit`` of the tasks in flight."""
+        return self._leases.running(limit)
+
+    def failed(self, limit: int = 100, queue: str | None = None) -> list[FailedTask]:
         """Return the newest entries of the failed list."""
-        return self._failed.newest(limit)
+        return self._failed.newest(limit, queue)
+
+    def failed_task(self, task_id: str) -> FailedTask | None:
+        """Return the entry of a failed task with its envelope."""
+        return self._failed.entry(task_id)
+
+    def retry_failed(self, task_ids: Collection[str]) -> dict[str, Retrial]:
+        """Move failed tasks back to their queues."""
+        return self._retrials.retry(task_ids)
+
+    def delete_failed(self, task_ids: Collection[str]) -> set[str]:
+        """Delete failed tasks; return the ids of those that there were."""
+        return self._failed.delete(task_ids)
 
     def failed_count(self) -> int:
         """Return the length of the failed list."""
@@ -314,6 +348,14 @@ class ValkeyBroker:
     def nodes(self) -> dict[str, float]:
         """Return each node with the seconds left of its lease."""
         return self._leases.nodes()
+
+    def publish(self, node: str, report: str) -> None:
+        """Note what a node with a lease says of itself."""
+        self._leases.publish(node, report)
+
+    def reports(self) -> dict[str, str]:
+        """Return what each node with a lease last said of itself."""
+        return self._leases.reports()
 
 
 def _claims(owner: Owner, queue: str, answer: Any) -> tuple[list[Claim], float | None]:

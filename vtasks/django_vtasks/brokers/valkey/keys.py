@@ -31,7 +31,9 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.queues = f"{prefix}:queues"
+        self.paused = f"{prefix}:paused"
         self.nodes = f"{prefix}:nodes"
+        self.reports = f"{prefix}:reports"
         self.holding = f"{prefix}:holding"
         self.receipts = f"{prefix}:receipts"
         self.failed = f"{prefix}:failed"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from django_vtasks import wire
 from django_vtasks.brokers import base
-from django_vtasks.brokers.base import Death, Owner, Reclaimed
+from django_vtasks.brokers.base import Death, Owner, Reclaimed, Running
 from django_vtasks.brokers.valkey import failed, settling
 from django_vtasks.brokers.valkey import keys as key_names
 from django_vtasks.brokers.valkey.entry import Entry, mutex_of
@@ -53,13 +53,31 @@ class Leases:
 
     def leave(self, node: str) -> None:
         """End a lease and give back what its owners hold."""
-        names = [self._keys.nodes, self._keys.holders(node), self._keys.holding]
+        names = [self._keys.nodes, self._keys.holders(node), self._keys.holding, self._keys.reports]
         self._link.call("leave", names, [self._keys.prefix, key_names.part(node)])
 
     def nodes(self) -> dict[str, float]:
         """Return the seconds left of each lease."""
         answer = self._link.call("nodes", [self._keys.nodes])
         return {key_names.name(node.decode()): left / MICROSECONDS for node, left in batched(answer, 2)}
+
+    def publish(self, node: str, report: str) -> None:
+        """Note what a node says of itself, unless it has no lease."""
+        self._link.call("publish", [self._keys.nodes, self._keys.reports], [key_names.part(node), report])
+
+    def reports(self) -> dict[str, str]:
+        """Return what each node with a lease last said of itself."""
+        reports = dict(batched(self._link.command("HGETALL", self._keys.reports), 2))
+        said = {key_names.name(node.decode()): report.decode() for node, report in reports.items()}
+        return {node: said[node] for node in self.nodes() if node in said}
+
+    def running(self, limit: int) -> list[Running]:
+        """Return some of the claims that are under way."""
+        answer = self._link.call("running", [self._keys.holding], [self._keys.prefix, limit])
+        return [
+            _running(_Held(node.decode(), holder.decode(), int(receipt), Entry.parse(entry)))
+            for node, holder, receipt, entry in batched(answer, 4)
+        ]
 
     def reclaim(self, owner: Owner, death: Death) -> Reclaimed:
         """Take back what a dead owner held."""
@@ -72,7 +90,7 @@ class Leases:
     def reclaim_expired(self, own: str, cause: str, among: Collection[str] | None) -> Reclaimed:
         """Take back what owners without a lease held, but for the node ``own``."""
         which = ["all"] if among is None else ["among", *map(key_names.part, among)]
-        names = [self._keys.nodes, self._keys.holding]
+        names = [self._keys.nodes, self._keys.holding, self._keys.reports]
         arguments = [self._keys.prefix, key_names.part(own), *which]
         owners = defaultdict(list)
         for node, holder, receipt, entry in batched(self._link.call("lost", names, arguments), 4):
@@ -113,6 +131,15 @@ class Leases:
     def _call(self, claim: _Held, holder: str, verdicts: Iterable[Verdict]) -> tuple[Sequence[str], Sequence[Argument]]:
         flight = f"{self._keys.prefix}:flight:{claim.node}:{holder}"
         return settling.call(self._keys, flight, claim.queue, self._failed_cap, verdicts)
+
+
+def _running(held: _Held) -> Running:
+    slot, incarnation, _ = held.holder.split(":")
+    owner = Owner(key_names.name(held.node), key_names.name(slot), int(incarnation))
+    envelope, _ = held.entry.read(held.queue)
+    envelope = wire.stamped(envelope, attempt=held.entry.attempt + 1, crashes=held.entry.crashes)
+    # The server counts receipts by its clock, and ahead of it only while it gives more than one in each microsecond.
+    return Running(envelope, owner, held.receipt / MICROSECONDS)
 
 
 def _by_holder(held: Iterable[_Held]) -> Iterator[tuple[str, list[_Held]]]:

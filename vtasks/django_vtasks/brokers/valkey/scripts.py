@@ -13,7 +13,7 @@ from django_vtasks.brokers.valkey.request import Argument, Request
 # A worker must go on when memory is full: it is what makes room.
 _FLAGS = {"push": "", "tick": ""}
 _FLAGS_OF_WORKERS = " flags=allow-oom"
-_ALSO = {"push": ["pushing"], "tick": ["pushing"]}
+_ALSO = {"push": ["pushing"], "tick": ["pushing"], "retry": ["pushing"]}
 
 
 class Script(NamedTuple):

@@ -1,10 +1,13 @@
 -- Move due tasks, the next ones first, into the in-flight record of an owner.
--- KEYS: waiting, delayed, suspects, bell, flight, nodes, holders of the node, receipts
--- ARGV: node, holder, limit, "suspects" or "", bytes that those after the first may have
+-- KEYS: waiting, delayed, suspects, bell, flight, nodes, holders of the node, receipts, paused queues
+-- ARGV: node, holder, limit, "suspects" or "", bytes that those after the first may have, queue
 -- Returns: first receipt, µs until the next delayed task is due or -1, entry…; error LEASELOST
 
 if not redis.call('ZSCORE', KEYS[6], ARGV[1]) then
   return redis.error_reply('LEASELOST the node has no lease')
+end
+if redis.call('SISMEMBER', KEYS[9], ARGV[6]) == 1 then
+  return {0, -1}
 end
 local limit, room = tonumber(ARGV[3]), tonumber(ARGV[5])
 local source = KEYS[1]

@@ -1,6 +1,6 @@
 -- End leases that have run out, and tell what nodes without a lease have in flight; but not the node that asks.
 -- Forget the nodes that have nothing.
--- KEYS: nodes, nodes that hold
+-- KEYS: nodes, nodes that hold, reports
 -- ARGV: prefix, own node, "all" or "among", node…
 -- Returns: node, holder, receipt, entry, …
 
@@ -11,6 +11,7 @@ end
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now()))) do
   if node ~= ARGV[2] and (ARGV[3] == 'all' or named[node]) then
     redis.call('ZREM', KEYS[1], node)
+    redis.call('HDEL', KEYS[3], node)
   end
 end
 local answer = {}
