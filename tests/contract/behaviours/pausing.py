@@ -147,7 +147,7 @@ class Pausing:
                 return []
             return asyncio.run(claim_until_paused(backdoor.open()))
 
-        claimed = sum(await asyncio.to_thread(at_once, work, 3), [])
+        claimed = [claim for claims in await asyncio.to_thread(at_once, work, 3) for claim in claims]
 
         assert await take(broker) == []
         await aside(broker.resume, "mail")

@@ -160,6 +160,22 @@ class TestStall:
 
         assert worker.problems == []
 
+    def test_a_pause_is_none_and_after_it_the_queue_has_its_time(self, worker):
+        worker.health.depths = WAITING
+        worker.passes(TWO_LEASES - 1)
+        worker.health.note_paused({"mail", "of another worker"})
+        worker.passes(TWO_LEASES - 1)
+        worker.health.note_paused({"mail"})
+        assert worker.health.report()["queues"]["mail"]["paused"]
+
+        worker.health.note_paused(set())
+        worker.passes(TWO_LEASES - 1)
+        assert worker.problems == []
+        assert not worker.health.report()["queues"]["mail"]["paused"]
+        worker.passes(1)
+
+        assert worker.problems == STALL
+
     def test_suspects_that_nobody_runs_are_one(self, worker):
         worker.health.depths = WAITING
         worker.health.suspects = {"mail": 3}
@@ -244,7 +260,7 @@ class TestReport:
         assert (report["node"], report["backend"]) == ("north-1-abcd", "default")
         assert report["queues"] == {
             "mail": {
-                "waiting": 3, "delayed": 2, "running_here": 3, "oldest_running_seconds": 0.0,
+                "waiting": 3, "delayed": 2, "paused": False, "running_here": 3, "oldest_running_seconds": 0.0,
                 "seconds_since_progress": 2.0, "stalled": False,
             }
         }  # fmt: skip

@@ -35,6 +35,9 @@ class Store:
     def reclaim_expired(self, own, cause, among):
         return self._answer("reclaim_expired", own, cause, among, answers=self.reclaimed, usual=Reclaimed([], []))
 
+    def publish(self, node, report):
+        return self._answer("publish", node, report, answers=[], usual=None)
+
     def leave(self, node):
         return self._answer("leave", node, answers=[], usual=None)
 
@@ -67,8 +70,8 @@ def keep(store, monkeypatch):
     monkeypatch.setattr(outage, "FIRST_DELAY", 0.001)
     made = []
 
-    def keep(ttl=0.03, renewed=lambda: None, took_back=lambda: None):
-        keeper = LeaseKeeper(store, NODE, ttl, renewed, took_back)
+    def keep(ttl=0.03, renewed=lambda: None, took_back=lambda: None, report=lambda: None):
+        keeper = LeaseKeeper(store, NODE, ttl, renewed, took_back, report=report)
         made.append(keeper)
         keeper.start()
         return keeper
@@ -245,3 +248,42 @@ def test_a_store_that_does_not_answer_does_not_keep_the_worker_from_stopping(sto
     keeper.stop()
 
     assert time.monotonic() - began < STOP_TIMEOUT + 1
+
+
+def test_what_the_node_says_of_itself_is_stored_when_it_is_news(store, keep):
+    said = ["first"]
+    keep(report=lambda: said[-1])
+    store.wait_for("renew", 4)
+    assert [call for call in store.calls if call[0] == "publish"] == [("publish", NODE, "first")]
+
+    said.append("second")
+    store.wait_for("publish", 2)
+    store.wait_for("renew", store.count("renew") + 3)
+
+    assert [call for call in store.calls if call[0] == "publish"][1:] == [("publish", NODE, "second")]
+
+
+def test_a_node_that_says_nothing_stores_nothing(store, keep):
+    keep()
+    store.wait_for("renew", 4)
+
+    assert store.count("publish") == 0
+
+
+def test_after_a_lease_that_had_run_out_it_says_it_again(store, keep):
+    store.renewed[:] = [False, True, True, False, True]
+    keep(report=lambda: "well")
+    store.wait_for("renew", 6)
+
+    assert store.count("publish") == 2
+
+
+def test_a_report_that_is_refused_is_tried_again_and_costs_the_lease_nothing(store, keep):
+    store.trouble["publish"] = OSError("closed")
+    keep(report=lambda: "well")
+    store.wait_for("publish", 3)
+    assert store.count("renew") >= 3
+
+    store.trouble.clear()
+    tries = store.count("publish")
+    store.wait_for("publish", tries + 1)

@@ -1,7 +1,7 @@
 """Whether the worker does its work: from what the actors tell and what the store holds."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from django_vtasks.brokers.base import Depth
@@ -19,7 +19,7 @@ class Health:
     """Notes what happens; its public attributes are set by whoever learns of what they hold.
 
     A queue is stalled when tasks wait, an actor has room for them or there is none, and nothing has ended for two
-    leases. Long tasks in every slot are no stall, nor are suspects that wait for one of them to end.
+    leases. Long tasks in every slot are no stall, nor are suspects that wait for one of them to end, nor a pause.
     """
 
     def __init__(self, plan: Plan, supervisor: Supervisor, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,6 +36,8 @@ class Health:
         self.depths: Mapping[str, Depth] = {}
         self.suspects: Mapping[str, int] = {}
         """How many of those that wait are suspects."""
+        self.paused: Collection[str] = ()
+        """The queues that are paused."""
         self.renewed_at: float | None = None
         self.broken_modules: Mapping[str, str] = {}
 
@@ -53,6 +55,11 @@ class Health:
                 self._ready = True
             case TreeStopping():
                 self._stopping = True
+
+    def note_paused(self, queues: Collection[str]) -> None:
+        """Take in which queues are paused; when one is resumed, it has its time."""
+        self.paused = queues
+        self._progress.update(dict.fromkeys(self._progress.keys() & set(queues), self._clock()))
 
     def _note_progress(self, event: ChildBeat) -> None:
         queue, work = event.vitals.get("queue"), event.vitals.get("work", 0)
@@ -120,6 +127,7 @@ class Health:
         return {
             "waiting": depth and depth.waiting,
             "delayed": depth and depth.delayed,
+            "paused": queue in self.paused,
             "running_here": sum(vitals["running"] for vitals in mine),
             "oldest_running_seconds": max((vitals["oldest"] for vitals in mine), default=0.0),
             "seconds_since_progress": round(self._clock() - self._progress[queue], 1),

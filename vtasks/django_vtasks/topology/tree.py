@@ -17,6 +17,7 @@ from django_vtasks.topology.outside import Outside
 from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker, slot_of, suspects_of
 from django_vtasks.topology.queue_actor import BrokenModules, Duty, Idle, QueueActor
 from django_vtasks.topology.recovery import Recovery
+from django_vtasks.topology.report import report
 from django_vtasks.topology.scheduler_actor import SchedulerActor, SchedulerDuty
 from django_vtasks.topology.setup import set_up
 from django_vtasks.worker.flight import ID_WIDTH
@@ -24,7 +25,7 @@ from django_vtasks.worker.lease import LeaseKeeper
 from django_vtasks.worker.outage import Outage
 from vtasks_supervisor import Backoff, ChildSpec, Event, Launcher, Place, Restart, Supervisor
 from vtasks_supervisor.errors import TreeFailed
-from vtasks_supervisor.events import Cause, ChildExited, ChildSaid, TreeReady, TreeStopping
+from vtasks_supervisor.events import Cause, ChildBeat, ChildExited, ChildSaid, TreeReady, TreeStopping
 from vtasks_supervisor.spec import Notes
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class Tree:
         self._leased = asyncio.Event()
         self._time_to_look = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
+        self._report: str | None = None
+        self._paused: Collection[str] = ()
 
     async def run(self, handlers: Handlers, started: Callable[[], object] = lambda: None) -> None:
         """Run until stopped; raise TreeFailed when no actor can do its work.
@@ -84,6 +87,7 @@ class Tree:
             self._plan.lease,
             self._note_lease,
             lambda: recovery.on_loop(self._time_to_look.set),
+            report=lambda: self._report,
         )
         # A guest in somebody else's process does not tell systemd that the process is ready, or well.
         notifier = Notifier.from_environ() if self._place is Place.PROCESS else Notifier()
@@ -163,9 +167,10 @@ class Tree:
         )
 
     def _start_suspects(self, queues: Collection[str]) -> None:
-        """Start an actor for the suspects of each queue that this worker serves."""
+        """Start an actor for the suspects of each queue that this worker serves, unless it would get none."""
+        wanted = set(queues).difference(self._paused)
         for queue in self._plan.queues:
-            if queue.name in queues and self._supervisor.add(
+            if queue.name in wanted and self._supervisor.add(
                 self._child(queue, suspects_of(queue.name), suspects=True)
             ):
                 logger.info("Suspect tasks of queue %s run apart", queue.name)
@@ -175,14 +180,16 @@ class Tree:
     def _on_event(self, event: Event) -> None:
         assert self._recovery is not None
         self._health.note(event)
+        if not isinstance(event, ChildBeat):
+            asyncio.get_running_loop().call_soon(self._write_report)  # when the place has taken it in
         match event:
             case ChildExited():
                 self._burst.forget(event.name)
                 # What an actor still holds that has ended in order goes back, unharmed, with the node's lease.
                 if not (self._supervisor.is_stopping and event.exit.cause is Cause.PLANNED):
                     self._recovery.ended(event.name, event.incarnation, event.exit)
-            case ChildSaid(message=Idle() as report):
-                self._burst.note(event.name, report)
+            case ChildSaid(message=Idle() as idle):
+                self._burst.note(event.name, idle)
                 self._end_burst()
             case ChildSaid(message=BrokenModules(errors=errors)):
                 self._health.broken_modules = dict(errors)
@@ -191,6 +198,11 @@ class Tree:
             case TreeStopping():
                 logger.info("Worker %s drains", self._plan.node)
                 self._outside.stopping(self._plan.shutdown_timeout)
+
+    def _write_report(self) -> None:
+        """Have ready what the next renewal of the lease says of this worker."""
+        draining = self._supervisor.is_stopping
+        self._report = report(self._plan, self._supervisor.states, draining=draining)
 
     def _end_burst(self) -> None:
         """Stop when nothing is left to do, here or among the suspects."""
@@ -202,12 +214,13 @@ class Tree:
         try:
             settled = await self._recovery.wait(RECLAIM_TIMEOUT)
             suspects = await asyncio.to_thread(self._coordinator.suspects)
+            self._paused = await asyncio.to_thread(self._broker.paused)
         except Exception as error:  # noqa: BLE001 - whatever the store raises, the actors will ask again
             logger.warning("Cannot tell whether the burst is over: %s", error)
             return
         finally:
             self._ending = None
-        if ours := suspects.keys() & set(self._plan.queue_names):
+        if ours := suspects.keys() & set(self._plan.queue_names) - set(self._paused):
             self._start_suspects(ours)
         elif settled and self._burst.is_over([child.name for child in self._supervisor.states]):
             self._supervisor.stop()
@@ -255,12 +268,15 @@ class Tree:
                 await asyncio.sleep(outage.failed(error))
                 continue
             outage.over()
+            self._write_report()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY * self._plan.lease):
                     await self._time_to_look.wait()
 
     def _look(self) -> None:
         assert self._recovery is not None
+        self._paused = self._broker.paused()
+        self._health.note_paused(self._paused)
         self._health.suspects = self._recovery.look_for_suspects()
         if self._outside.is_watched:
             self._health.depths = self._broker.glance(self._plan.queue_names)

@@ -29,7 +29,8 @@ class LeaseKeeper:
     """Renew the lease of a node, and take over from nodes that vanished within ``ttl`` seconds.
 
     Called on the thread: ``renewed`` each time that the store has renewed the lease, ``took_back`` when the look for
-    others that follows has handed tasks back.
+    others that follows has handed tasks back, ``report`` for what the node says of itself, which is stored when it is
+    another than before.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class LeaseKeeper:
         ttl: float,
         renewed: Callable[[], object],
         took_back: Callable[[], object] = lambda: None,
+        *,
+        report: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._coordinator = coordinator
         self._node = node
@@ -46,6 +49,8 @@ class LeaseKeeper:
         self._stop = threading.Event()
         self._renewed = renewed
         self._took_back = took_back
+        self._report = report
+        self._published: str | None = None
         self._has_lease = False
         self._sweep_at = 0.0
         self._outage = Outage("renew the lease")
@@ -90,8 +95,17 @@ class LeaseKeeper:
             self._has_lease = True
         elif not renewed:
             logger.error("The lease of node %s had run out; its tasks were given to others", self._node)
+        if not renewed:
+            self._published = None
         self._take_back(began)
+        self._publish()
         self._outage.over()
+
+    def _publish(self) -> None:
+        report = self._report()
+        if report is not None and report != self._published:
+            self._coordinator.publish(self._node, report)
+            self._published = report
 
     def _take_back(self, now: float) -> None:
         """Look for nodes that vanished; from time to time also for tasks that nobody's node holds any more."""
