@@ -83,8 +83,8 @@ class Depth(msgspec.Struct, frozen=True):
 class FailedTask(msgspec.Struct, frozen=True):
     """An entry of the failed list; ``failed_at`` is in seconds since the epoch.
 
-    ``task`` is the dotted path, empty when the payload is not readable. ``envelope`` is the task as it was claimed, when it
-    is asked for by id and can be read.
+    ``task`` is the dotted path, empty when the payload is not readable. ``envelope`` is the task as it was claimed, if
+    it is asked for by its id and can be read.
     """
 
     id: str
