@@ -17,7 +17,10 @@ COMPRESS_ABOVE = 1024
 MAX_BYTES = 16 * 1024 * 1024
 """The largest uncompressed payload, in bytes; larger data belongs in a file or a table."""
 
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+"""How a compressed payload begins."""
+SAYS_UNIQUE = b'"unique"'
+"""What stands in the payload of a unique task, unless it is compressed; and perhaps in others."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -41,7 +44,7 @@ def encode(envelope: Envelope) -> bytes:
 
 def decode(payload: bytes) -> Envelope:
     """Return the envelope in a payload; raise PayloadError when there is none that can be read."""
-    body = _decompress(payload) if payload.startswith(_ZSTD_MAGIC) else payload
+    body = _decompress(payload) if payload.startswith(ZSTD_MAGIC) else payload
     if len(body) > MAX_BYTES:
         raise PayloadTooLarge(f"The payload exceeds {MAX_BYTES:,} bytes.")
     try:

@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 PUSH_CHUNK = 5000
 """Rows of one INSERT: large enough for speed, small enough for memory and packet limits."""
+CLEAR_CHUNK = 5000
+"""Rows deleted in one transaction: few enough that nobody waits for their locks."""
 LEASE_DEADLINE = 4.0
 """Seconds for a call about leases, or half of what it buys if that is less: time for another try before it ends."""
 LEASE_LOCK_WAIT = 1
@@ -256,9 +258,9 @@ class DatabaseBroker:
         return self._look(ages.oldest, queues)
 
     def clear(self, queue: str) -> int:
-        """Delete the tasks of a queue that do not run, with their locks."""
-        total = 0
-        while deleted := self._here(lambda _: self._census.clear_some(queue)):
+        """Delete the tasks of a queue that do not run, with their locks; those that come meanwhile stay."""
+        newest, total = self._census.newest(), 0
+        while deleted := self._here(self._dialect.clear, queue, CLEAR_CHUNK, newest):
             total += deleted
         return total
 

@@ -3,13 +3,12 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Count
+from django.db.models import Count, Max
 
 from django_vtasks import wire
 from django_vtasks.brokers.base import Depth, Owner, Running
-from django_vtasks.brokers.database.dialect import NOT_PAUSED, free_locks
+from django_vtasks.brokers.database.dialect import NOT_PAUSED
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import MICROSECONDS, NOW, Now
 from django_vtasks.db.models import TaskRow, TaskState
@@ -26,8 +25,6 @@ SELECT EXISTS (SELECT 1 FROM vtasks_node WHERE name = %s),
 """
 
 AT_MOST = 10_000
-CHUNK = 1000
-"""Rows deleted in one transaction: few enough that nobody waits for their locks."""
 
 
 class Prospect(NamedTuple):
@@ -94,16 +91,9 @@ class Census:
             has_lease, left = cursor.fetchone()
         return Prospect(bool(has_lease), None if left is None else max(0.0, left / MICROSECONDS))
 
-    def clear_some(self, queue: str) -> int:
-        """Delete up to CHUNK tasks that do not run, with their locks; a row that is being claimed stays."""
-        with self._tables.transaction():
-            rows = self._tables.tasks(queue=queue).exclude(state=TaskState.RUNNING).order_by("id")
-            if connections[self._tables.using].features.has_select_for_update_skip_locked:
-                rows = rows.select_for_update(skip_locked=True)
-            picked = dict(rows.values_list("id", "task_id")[:CHUNK])
-            free_locks(connections[self._tables.using], list(picked.values()))
-            self._tables.tasks(id__in=list(picked)).delete()
-        return len(picked)
+    def newest(self) -> int:
+        """Return the id of the newest row."""
+        return self._tables.tasks().aggregate(newest=Max("id"))["newest"] or 0
 
 
 def _running(row: TaskRow) -> Running:

@@ -105,6 +105,13 @@ class Dialect(Protocol):
         """Delete the rows of (id, fence) receipts that are still the owner's, with their mutexes; return their ids."""
         ...
 
+    def clear(self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int) -> int:
+        """Delete up to ``limit`` rows of a queue that do not run and are not newer than the row ``newest``.
+
+        Their locks go with them. A row that is being claimed stays; 0 says that nothing is left. One transaction.
+        """
+        ...
+
     def durable_transaction(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         """Open a write transaction that outlives a crash as the project's own do, whatever prepare() has relaxed."""
         ...
@@ -163,6 +170,21 @@ def delete_acknowledged(
         if unlock:
             free_mutexes(connection, list(ours.values()))
     return set(ours)
+
+
+def delete_idle(connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int, *, lock: str) -> int:
+    """Do what Dialect.clear() says in statements that any database knows."""
+    with write_transaction(connection), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, task_id FROM vtasks_task WHERE queue = %s AND state <> 1 AND id <= %s"
+            f" ORDER BY id LIMIT %s {lock}",
+            [queue, newest, limit],
+        )
+        picked = dict(cursor.fetchall())
+        if picked:
+            free_locks(connection, list(picked.values()))
+            cursor.execute(f"DELETE FROM vtasks_task WHERE id IN ({marks(len(picked))})", list(picked))
+    return len(picked)
 
 
 def free_mutexes(connection: BaseDatabaseWrapper, task_ids: Sequence[str]) -> None:

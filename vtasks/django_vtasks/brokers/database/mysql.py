@@ -16,6 +16,7 @@ from django_vtasks.brokers.database.dialect import (
     NewRow,
     Receipt,
     delete_acknowledged,
+    delete_idle,
     marks,
     write_transaction,
 )
@@ -119,6 +120,10 @@ class MySQL:
     ) -> set[Receipt]:
         """Delete what is still ours under row locks."""
         return delete_acknowledged(connection, owner, receipts, lock="FOR UPDATE", unlock=unlock)
+
+    def clear(self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int) -> int:
+        """Delete under row locks."""
+        return delete_idle(connection, queue, limit, newest, lock="FOR UPDATE SKIP LOCKED")
 
     def durable_transaction(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         """Open a transaction like any other: nothing is relaxed."""

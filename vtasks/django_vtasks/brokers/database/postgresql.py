@@ -10,6 +10,7 @@ import psycopg
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_vtasks import wire
 from django_vtasks.brokers.base import Owner
 from django_vtasks.brokers.database.dialect import (
     LOCK_WAIT,
@@ -118,6 +119,33 @@ WITH gone AS (
 SELECT id, fence FROM gone
 """
 
+# By their places, in an index's order, so that no round looks for its beginning. A row that is claimed meanwhile is waited
+# for, and has another state then. Only what may have a lock is looked up among the locks, of which one that lapses may be
+# about to be taken over, by a transaction that nobody shall wait for.
+_CLEAR = """
+WITH picked AS MATERIALIZED (
+    SELECT ctid FROM vtasks_task WHERE state = {state} AND queue = %s AND id <= %s ORDER BY {order} LIMIT %s
+), gone AS (
+    DELETE FROM vtasks_task WHERE ctid = ANY (ARRAY(SELECT ctid FROM picked)) AND state = {state}
+    RETURNING CASE WHEN position(%s::bytea IN payload) > 0 OR position(%s::bytea IN payload) = 1 THEN task_id END
+        AS task_id
+), held AS MATERIALIZED (
+    SELECT lock_key, expires IS NOT NULL AS lapses FROM vtasks_lock
+    WHERE task_id = ANY (ARRAY(SELECT task_id FROM gone WHERE task_id IS NOT NULL))
+), freed AS (
+    DELETE FROM vtasks_lock WHERE lock_key = ANY (ARRAY(SELECT lock_key FROM held WHERE NOT lapses))
+), lapsing AS MATERIALIZED (
+    SELECT lock_key FROM vtasks_lock WHERE lock_key = ANY (ARRAY(SELECT lock_key FROM held WHERE lapses))
+    FOR UPDATE SKIP LOCKED
+), freed_early AS (
+    DELETE FROM vtasks_lock WHERE lock_key = ANY (ARRAY(SELECT lock_key FROM lapsing))
+)
+SELECT (SELECT COUNT(*) FROM picked), (SELECT COUNT(*) FROM gone)
+"""
+# A claim moves delayed rows to those that wait: the delayed come first.
+_IDLE = {2: "due", 0: "task_rank, id", 3: "task_rank, id"}
+_BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
+
 _RECORD = """
 UPDATE vtasks_slot AS held SET slot = new.slot FROM unnest(%s::text[], %s::bigint[]) AS new(entry, slot)
 WHERE held.entry = new.entry
@@ -210,6 +238,23 @@ class PostgreSQL:
         statement = _ACKNOWLEDGE_AND_UNLOCK if unlock else _ACKNOWLEDGE
         cursor = self._execute(connection, statement, [list(ids), list(fences), str(owner)])
         return {(row_id, fence) for row_id, fence in cursor.fetchall()}
+
+    def clear(self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int) -> int:
+        """Delete state after state, each through its index."""
+        owns_transaction = not connection.in_atomic_block
+        with write_transaction(connection):
+            if owns_transaction:  # the planner's view of somebody else's is not ours to change
+                self._execute(connection, _BY_INDEX, [])
+            for state, order in _IDLE.items():
+                statement = _CLEAR.format(state=state, order=order)
+                arguments = [queue, newest, limit, wire.SAYS_UNIQUE, wire.ZSTD_MAGIC]
+                while True:
+                    ((picked, cleared),) = self._execute(connection, statement, arguments).fetchall()
+                    if cleared:
+                        return int(cleared)
+                    if not picked:
+                        break
+        return 0
 
     @contextmanager
     def durable_transaction(self, connection: BaseDatabaseWrapper) -> Iterator[None]:

@@ -15,6 +15,7 @@ from django_vtasks.brokers.database.dialect import (
     NewRow,
     Receipt,
     delete_acknowledged,
+    delete_idle,
     marks,
     write_transaction,
 )
@@ -116,6 +117,10 @@ class SQLite:
     ) -> set[Receipt]:
         """Delete what is still ours under the write lock."""
         return delete_acknowledged(connection, owner, receipts, lock="", unlock=unlock)
+
+    def clear(self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int) -> int:
+        """Delete under the write lock."""
+        return delete_idle(connection, queue, limit, newest, lock="")
 
     @contextmanager
     def durable_transaction(self, connection: BaseDatabaseWrapper) -> Iterator[None]:

@@ -12,6 +12,8 @@ from django_vtasks.brokers.valkey.request import Argument
 AT_ONCE = 1000
 """Tasks that one call deletes, during which the server does nothing else."""
 
+BYTES_AT_ONCE = 4 * 1024 * 1024
+"""Or the bytes of these, if that is less; a task may be larger."""
 NEXT, ROOM = 5, 256 * 1024
 """Entries of a list, and bytes of all but the first of them, that are read to tell its age."""
 
@@ -58,11 +60,16 @@ class Census:
         return ages
 
     def clear(self, queue: str) -> int:
-        """Delete the tasks that do not run, with their locks."""
+        """Delete as many tasks that do not run as there are now, with their locks."""
         names = [self._keys.waiting(queue), self._keys.delayed(queue), self._keys.suspects(queue)]
-        total = 0
-        while cleared := int(self._link.call("clear", names, [self._keys.prefix, AT_ONCE])):
-            total += cleared
+        depth, total = self.depths([queue])[queue], 0
+        left = depth.waiting + depth.delayed
+        while left > 0:
+            some: list[Argument] = [self._keys.prefix, min(left, AT_ONCE), BYTES_AT_ONCE]
+            cleared = int(self._link.call("clear", names, some))
+            if not cleared:
+                break
+            total, left = total + cleared, left - cleared
         return total
 
     def _known(self) -> list[str]:

@@ -1,19 +1,26 @@
 -- Delete some tasks of a queue that do not run, with their locks.
 -- KEYS: waiting, delayed, suspects
--- ARGV: prefix, how many at most
+-- ARGV: prefix, how many at most, bytes after which no more are read
 -- Returns: how many
 
-local left = tonumber(ARGV[2])
+local left, room = tonumber(ARGV[2]), tonumber(ARGV[3])
 local cleared, counts = {}, {}
 for place, key in ipairs({KEYS[1], KEYS[3], KEYS[2]}) do
   counts[place] = 0
-  if left > 0 then
-    local entries = key == KEYS[2] and redis.call('ZRANGE', key, 0, left - 1) or redis.call('LRANGE', key, -left, -1)
+  -- A few first, and ever more while they turn out to be small.
+  local at_once, is_over = 1, false
+  while left > 0 and room > 0 and not is_over do
+    local had, wanted = counts[place], math.min(at_once, left)
+    local entries = key == KEYS[2] and redis.call('ZRANGE', key, had, had + wanted - 1)
+      or redis.call('LRANGE', key, -had - wanted, -had - 1)
     for _, entry in ipairs(entries) do
       cleared[#cleared + 1] = entry
+      room = room - #entry
     end
-    counts[place] = #entries
+    counts[place] = had + #entries
     left = left - #entries
+    is_over = #entries < wanted
+    at_once = 4 * at_once
   end
 end
 local locks = {}
@@ -28,10 +35,10 @@ for _, lock in ipairs(locks) do
   free_lock(lock[1], lock[2])
 end
 if counts[1] > 0 then
-  redis.call('RPOP', KEYS[1], counts[1])
+  redis.call('LTRIM', KEYS[1], 0, -counts[1] - 1)
 end
 if counts[2] > 0 then
-  redis.call('RPOP', KEYS[3], counts[2])
+  redis.call('LTRIM', KEYS[3], 0, -counts[2] - 1)
 end
 if counts[3] > 0 then
   redis.call('ZREMRANGEBYRANK', KEYS[2], 0, counts[3] - 1)
