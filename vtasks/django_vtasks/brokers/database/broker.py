@@ -52,8 +52,6 @@ logger = logging.getLogger(__name__)
 
 PUSH_CHUNK = 5000
 """Rows of one INSERT: large enough for speed, small enough for memory and packet limits."""
-CLEAR_CHUNK = 5000
-"""Rows deleted in one transaction: few enough that nobody waits for their locks."""
 LEASE_DEADLINE = 4.0
 """Seconds for a call about leases, or half of what it buys if that is less: time for another try before it ends."""
 LEASE_LOCK_WAIT = 1
@@ -260,7 +258,7 @@ class DatabaseBroker:
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks; those that come meanwhile stay."""
         newest, total = self._census.newest(), 0
-        while deleted := self._here(self._dialect.clear, queue, CLEAR_CHUNK, newest):
+        while deleted := self._here(self._dialect.clear, queue, self._dialect.cleared_at_once, newest):
             total += deleted
         return total
 

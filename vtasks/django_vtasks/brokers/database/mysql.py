@@ -69,6 +69,7 @@ class MySQL:
 
     first_pauses: Sequence[float] = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
     longest_pause = 0.250
+    cleared_at_once = 1000
 
     def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
         """Bound the wait for row locks."""

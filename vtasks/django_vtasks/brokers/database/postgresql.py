@@ -119,9 +119,9 @@ WITH gone AS (
 SELECT id, fence FROM gone
 """
 
-# By their places, in an index's order, so that no round looks for its beginning. A row that is claimed meanwhile is waited
-# for, and has another state then. Only what may have a lock is looked up among the locks, of which one that lapses may be
-# about to be taken over, by a transaction that nobody shall wait for.
+# By their places, in an index's order, so that no round looks for its beginning. A row that is claimed meanwhile is
+# waited for, and has another state then. Only what may have a lock is looked up among the locks, of which one that
+# lapses may be about to be taken over, by a transaction that nobody shall wait for.
 _CLEAR = """
 WITH picked AS MATERIALIZED (
     SELECT ctid FROM vtasks_task WHERE state = {state} AND queue = %s AND id <= %s ORDER BY {order} LIMIT %s
@@ -166,6 +166,7 @@ class PostgreSQL:
 
     first_pauses: Sequence[float] = (0.005, 0.010)  # covers what NOTIFY_EVERY held back
     longest_pause = 5.0
+    cleared_at_once = 20_000  # whoever wants none of these rows does not wait at all
 
     def __init__(self) -> None:
         self._notified: dict[str, float] = {}

@@ -59,6 +59,7 @@ class SQLite:
 
     first_pauses: Sequence[float] = ()
     longest_pause = 15.0
+    cleared_at_once = 1000
 
     def __init__(self) -> None:
         self._relaxed_from: int | None = None
