@@ -257,10 +257,12 @@ class DatabaseBroker:
 
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks; those that come meanwhile stay."""
-        newest, total = self._census.newest(), 0
-        while deleted := self._here(self._dialect.clear, queue, self._dialect.cleared_at_once, newest):
-            total += deleted
-        return total
+        newest, total, place = self._census.newest(), 0, None
+        while True:
+            cleared, place = self._here(self._dialect.clear, queue, self._dialect.cleared_at_once, newest, place)
+            total += cleared
+            if place is None:
+                return total
 
     def queues(self) -> list[str]:
         """Return the names of the queues that hold a task."""

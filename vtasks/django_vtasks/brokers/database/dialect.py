@@ -62,6 +62,8 @@ class ClaimedRow(NamedTuple):
     payload: bytes
 
 
+type Place = tuple[int, ...]
+"""Where a dialect has come to in the task table."""
 type Receipt = tuple[int, int]
 """The id of a row and its fence at the claim."""
 
@@ -108,10 +110,13 @@ class Dialect(Protocol):
         """Delete the rows of (id, fence) receipts that are still the owner's, with their mutexes; return their ids."""
         ...
 
-    def clear(self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int) -> int:
+    def clear(
+        self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int, place: Place | None
+    ) -> tuple[int, Place | None]:
         """Delete up to ``limit`` rows of a queue that do not run and are not newer than the row ``newest``.
 
-        Their locks go with them. A row that is being claimed stays; 0 says that nothing is left. One transaction.
+        Their locks go with them; a row that is being claimed stays. One transaction. Begin at ``place``, where the last
+        call has ended; return how many, and where to go on, or None when there is no more.
         """
         ...
 
@@ -175,19 +180,22 @@ def delete_acknowledged(
     return set(ours)
 
 
-def delete_idle(connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int, *, lock: str) -> int:
+def delete_idle(
+    connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int, place: Place | None, *, lock: str
+) -> tuple[int, Place | None]:
     """Do what Dialect.clear() says in statements that any database knows."""
     with write_transaction(connection), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, task_id FROM vtasks_task WHERE queue = %s AND state <> 1 AND id <= %s"
+            "SELECT id, task_id FROM vtasks_task WHERE queue = %s AND state <> 1 AND id > %s AND id <= %s"
             f" ORDER BY id LIMIT %s {lock}",
-            [queue, newest, limit],
+            [queue, *(place or (0,)), newest, limit],
         )
         picked = dict(cursor.fetchall())
-        if picked:
-            free_locks(connection, list(picked.values()))
-            cursor.execute(f"DELETE FROM vtasks_task WHERE id IN ({marks(len(picked))})", list(picked))
-    return len(picked)
+        if not picked:
+            return 0, None
+        free_locks(connection, list(picked.values()))
+        cursor.execute(f"DELETE FROM vtasks_task WHERE id IN ({marks(len(picked))})", list(picked))
+    return len(picked), (max(picked),)
 
 
 def free_mutexes(connection: BaseDatabaseWrapper, task_ids: Sequence[str]) -> None:

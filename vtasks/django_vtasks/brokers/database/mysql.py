@@ -14,6 +14,7 @@ from django_vtasks.brokers.database.dialect import (
     ClaimedRow,
     Lock,
     NewRow,
+    Place,
     Receipt,
     delete_acknowledged,
     delete_idle,
@@ -122,9 +123,11 @@ class MySQL:
         """Delete what is still ours under row locks."""
         return delete_acknowledged(connection, owner, receipts, lock="FOR UPDATE", unlock=unlock)
 
-    def clear(self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int) -> int:
+    def clear(
+        self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int, place: Place | None
+    ) -> tuple[int, Place | None]:
         """Delete under row locks."""
-        return delete_idle(connection, queue, limit, newest, lock="FOR UPDATE SKIP LOCKED")
+        return delete_idle(connection, queue, limit, newest, place, lock="FOR UPDATE SKIP LOCKED")
 
     def durable_transaction(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         """Open a transaction like any other: nothing is relaxed."""

@@ -17,6 +17,7 @@ from django_vtasks.brokers.database.dialect import (
     NOT_PAUSED,
     ClaimedRow,
     NewRow,
+    Place,
     Receipt,
     write_transaction,
 )
@@ -119,12 +120,13 @@ WITH gone AS (
 SELECT id, fence FROM gone
 """
 
-# By their places, in an index's order, so that no round looks for its beginning. A row that is claimed meanwhile is
-# waited for, and has another state then. Only what may have a lock is looked up among the locks, of which one that
-# lapses may be about to be taken over, by a transaction that nobody shall wait for.
+# By their places, in an index's order, each round from where the last one ended: the index still has what is deleted. A
+# row that is claimed meanwhile is waited for, and has another state then. Only what may have a lock is looked up among
+# the locks, of which one that lapses may be about to be taken over, by a transaction that nobody shall wait for.
 _CLEAR = """
 WITH picked AS MATERIALIZED (
-    SELECT ctid FROM vtasks_task WHERE state = {state} AND queue = %s AND id <= %s ORDER BY {order} LIMIT %s
+    SELECT ctid, task_rank, id, due FROM vtasks_task
+    WHERE state = {state} AND queue = %s AND id <= %s AND {after} ORDER BY {order} LIMIT %s
 ), gone AS (
     DELETE FROM vtasks_task WHERE ctid = ANY (ARRAY(SELECT ctid FROM picked)) AND state = {state}
     RETURNING CASE WHEN position(%s::bytea IN payload) > 0 OR position(%s::bytea IN payload) = 1 THEN task_id END
@@ -140,10 +142,23 @@ WITH picked AS MATERIALIZED (
 ), freed_early AS (
     DELETE FROM vtasks_lock WHERE lock_key = ANY (ARRAY(SELECT lock_key FROM lapsing))
 )
-SELECT (SELECT COUNT(*) FROM picked), (SELECT COUNT(*) FROM gone)
+SELECT (SELECT COUNT(*) FROM gone), {last}
 """
-# A claim moves delayed rows to those that wait: the delayed come first.
-_IDLE = {2: "due", 0: "task_rank, id", 3: "task_rank, id"}
+_DELAYED = _CLEAR.format(
+    state=2, after="due >= %s", order="due", last="(SELECT due FROM picked ORDER BY due DESC LIMIT 1)"
+)
+_BY_RANK = {
+    "after": "(task_rank, id) > (%s, %s)",
+    "order": "task_rank, id",
+    "last": "last.* FROM (VALUES (0)) AS one LEFT JOIN"
+    " (SELECT task_rank, id FROM picked ORDER BY task_rank DESC, id DESC LIMIT 1) AS last ON true",
+}
+# A claim moves delayed rows to those that wait: the delayed come first. With each the place where it begins.
+_IDLE: Sequence[tuple[str, Place]] = (
+    (_DELAYED, (-(2**63),)),
+    (_CLEAR.format(state=0, **_BY_RANK), (-(2**15), 0)),
+    (_CLEAR.format(state=3, **_BY_RANK), (-(2**15), 0)),
+)
 _BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
 
 _RECORD = """
@@ -166,7 +181,7 @@ class PostgreSQL:
 
     first_pauses: Sequence[float] = (0.005, 0.010)  # covers what NOTIFY_EVERY held back
     longest_pause = 5.0
-    cleared_at_once = 20_000  # whoever wants none of these rows does not wait at all
+    cleared_at_once = 2000
 
     def __init__(self) -> None:
         self._notified: dict[str, float] = {}
@@ -240,22 +255,20 @@ class PostgreSQL:
         cursor = self._execute(connection, statement, [list(ids), list(fences), str(owner)])
         return {(row_id, fence) for row_id, fence in cursor.fetchall()}
 
-    def clear(self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int) -> int:
+    def clear(
+        self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int, place: Place | None
+    ) -> tuple[int, Place | None]:
         """Delete state after state, each through its index."""
+        state, *after = place or (0, *_IDLE[0][1])
         owns_transaction = not connection.in_atomic_block
         with write_transaction(connection):
             if owns_transaction:  # the planner's view of somebody else's is not ours to change
                 self._execute(connection, _BY_INDEX, [])
-            for state, order in _IDLE.items():
-                statement = _CLEAR.format(state=state, order=order)
-                arguments = [queue, newest, limit, wire.SAYS_UNIQUE, wire.ZSTD_MAGIC]
-                while True:
-                    ((picked, cleared),) = self._execute(connection, statement, arguments).fetchall()
-                    if cleared:
-                        return int(cleared)
-                    if not picked:
-                        break
-        return 0
+            arguments = [queue, newest, *after, limit, wire.SAYS_UNIQUE, wire.ZSTD_MAGIC]
+            ((cleared, *last),) = self._execute(connection, _IDLE[state][0], arguments).fetchall()
+        if None not in last:
+            return cleared, (state, *last)
+        return cleared, (state + 1, *_IDLE[state + 1][1]) if state + 1 < len(_IDLE) else None
 
     @contextmanager
     def durable_transaction(self, connection: BaseDatabaseWrapper) -> Iterator[None]:

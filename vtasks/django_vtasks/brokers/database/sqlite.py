@@ -13,6 +13,7 @@ from django_vtasks.brokers.database.dialect import (
     NOT_PAUSED,
     ClaimedRow,
     NewRow,
+    Place,
     Receipt,
     delete_acknowledged,
     delete_idle,
@@ -119,9 +120,11 @@ class SQLite:
         """Delete what is still ours under the write lock."""
         return delete_acknowledged(connection, owner, receipts, lock="", unlock=unlock)
 
-    def clear(self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int) -> int:
+    def clear(
+        self, connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int, place: Place | None
+    ) -> tuple[int, Place | None]:
         """Delete under the write lock."""
-        return delete_idle(connection, queue, limit, newest, lock="")
+        return delete_idle(connection, queue, limit, newest, place, lock="")
 
     @contextmanager
     def durable_transaction(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
