@@ -1,4 +1,4 @@
-"""The one place that turns what happens to tasks into signals and log lines."""
+"""The one place that turns what happens to tasks into signals, log lines and counts."""
 
 import logging
 import sys
@@ -19,12 +19,68 @@ from django.tasks.signals import (
 )
 
 from django_vtasks import results
-from django_vtasks.brokers.base import Claim, TaskFailure
+from django_vtasks.brokers.base import Ack, Bury, Claim, Reclaimed, Settlement, TaskFailure
+from django_vtasks.envelope import Envelope
+from django_vtasks.metrics import tally
 from django_vtasks.results import AnyResult, AnyTask, Published
 from django_vtasks.signals import task_refused, worker_started, worker_stopped
 
 logger = logging.getLogger(__name__)
 django_logger = logging.getLogger("django.tasks")
+
+
+def submissions(task: str, queue: str) -> tally.Count:
+    """Return what counts the enqueues of a task in a queue: whoever enqueues one after the other keeps it."""
+    return tally.submitted[task, queue]
+
+
+def submitted(envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> None:
+    """Count the calls that have been accepted."""
+    task = queue = ""
+    count = 0
+    for envelope, is_accepted in zip(envelopes, accepted, strict=True):
+        if not is_accepted:
+            continue
+        if envelope.task is not task or envelope.queue is not queue:  # in bulk the same task comes thousands of times
+            if count:
+                tally.submitted[task, queue].value += count
+            task, queue, count = envelope.task, envelope.queue, 0
+        count += 1
+    if count:
+        tally.submitted[task, queue].value += count
+
+
+def settled(settlements: Sequence[Settlement], accepted: Sequence[bool]) -> None:
+    """Count the ends of tasks that a store has taken in; not those of claims that were no longer their owner's."""
+    for settlement, is_accepted in zip(settlements, accepted, strict=True):
+        if is_accepted and isinstance(settlement, Ack | Bury):
+            _count_end(settlement)
+
+
+def _count_end(settlement: Ack | Bury) -> None:
+    envelope, seconds = settlement.claim.envelope, settlement.seconds
+    if seconds is None:  # there may be any number of names that no worker knows
+        tally.processed[tally.UNKNOWN, envelope.queue, tally.FAILURE].value += 1
+        return
+    runs = tally.runs[envelope.task, envelope.queue]
+    if type(settlement) is Ack:
+        runs.success.value += 1
+    else:
+        runs.failure.value += 1
+    runs.duration.observe(seconds)
+
+
+def rescued(reclaimed: Reclaimed, cause: str) -> None:
+    """Count the tasks that were taken back from owners that died, in a few words for all such deaths."""
+    if reclaimed.returned:
+        tally.rescued[(cause,)].value += len(reclaimed.returned)
+    if reclaimed.buried:
+        tally.given_up[(cause,)].value += len(reclaimed.buried)
+
+
+def ticked(lateness: float) -> None:
+    """Count a slot of the schedule whose task has been enqueued so many seconds after its time."""
+    tally.lateness[()].observe(max(0.0, lateness))
 
 
 def are_told(accepted: Sequence[bool]) -> bool:

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from inspect import Parameter, signature
 from math import isfinite
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.tasks import Task
 from django.utils.json import normalize_json
@@ -50,6 +51,7 @@ class Publisher:
         self, alias: str, broker: Broker, sender: type, validate: Callable[[AnyTask], None], *, validates_once: bool
     ) -> None:
         self.broker = broker
+        self._database = broker.capabilities.database
         self._alias = alias
         self._sender = sender
         self._validate = validate
@@ -65,6 +67,7 @@ class Publisher:
         if not self.broker.capabilities.transactional and (connection := deferral.open_transaction()) is not None:
             return self._defer(connection, calls, envelopes)
         accepted = self.broker.push(envelopes)
+        self._count(envelopes, accepted)
         enqueued = self._results(calls, envelopes, accepted)
         if observers.are_told(accepted):
             observers.published(self._sender, _events(calls, envelopes, enqueued))
@@ -77,6 +80,7 @@ class Publisher:
         calls = list(calls)
         envelopes = self._envelopes(calls)
         accepted = await self.broker.apush(envelopes)
+        await self._acount(envelopes, accepted)
         enqueued = self._results(calls, envelopes, accepted)
         if observers.are_told(accepted):
             await observers.apublished(self._sender, _events(calls, envelopes, enqueued))
@@ -86,8 +90,13 @@ class Publisher:
         """Do what apublish() does with a single call, in two thirds of the time."""
         if not self.broker.capabilities.transactional and deferral.is_called_by_a_thread():
             return (await sync_to_async(self.publish)([(task, tuple(args), kwargs)]))[0]
-        envelope = self._template(task).filled(args, kwargs)
+        template = self._template(task)
+        envelope = template.filled(args, kwargs)
         accepted = await self.broker.apush([envelope])
+        if self._database is not None:
+            await self._acount([envelope], accepted)
+        elif accepted[0]:
+            template.submissions.value += 1
         result = results.enqueued(task, envelope, self._alias) if accepted[0] else None
         if observers.are_told(accepted):
             await observers.apublished(self._sender, [Published(task, envelope, result)])
@@ -97,6 +106,7 @@ class Publisher:
         self, connection: BaseDatabaseWrapper, calls: Sequence[Call], envelopes: Sequence[Envelope]
     ) -> list[AnyResult | None]:
         def committed(accepted: Sequence[bool]) -> None:
+            observers.submitted(parcel, accepted)
             if observers.are_told(accepted):
                 pushed = [event for event in events if event.result is not None]
                 fates = zip(pushed, accepted, strict=True)
@@ -107,8 +117,23 @@ class Publisher:
         wanted = deferral.defer(connection, self.broker, envelopes, committed)
         enqueued = self._results(calls, envelopes, wanted)
         events = _events(calls, envelopes, enqueued)
+        parcel = [event.envelope for event in events if event.result is not None]
         observers.published(self._sender, [event for event in events if event.result is None])
         return enqueued
+
+    def _count(self, envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> None:
+        """Count what has been pushed, when the transaction commits that it is part of."""
+        count = partial(observers.submitted, envelopes, accepted)
+        if self._database is None or not connections[self._database].in_atomic_block:
+            count()
+        else:
+            transaction.on_commit(count, using=self._database, robust=True)
+
+    async def _acount(self, envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> None:
+        if self._database is not None and deferral.is_called_by_a_thread():
+            await sync_to_async(self._count)(envelopes, accepted)  # that thread may be in a transaction
+        else:
+            observers.submitted(envelopes, accepted)
 
     def _envelopes(self, calls: Sequence[Call]) -> list[Envelope]:
         envelopes = []
@@ -165,7 +190,7 @@ setting_changed.connect(_forget, dispatch_uid="django_vtasks.publishing")
 class Template:
     """What all envelopes of a task have in common; ``max_rescues`` as in VTASKS_MAX_RESCUES."""
 
-    __slots__ = ("_is_unique", "_max_rescues", "_path", "_priority", "_queue", "_run_after", "task")
+    __slots__ = ("_is_unique", "_max_rescues", "_path", "_priority", "_queue", "_run_after", "submissions", "task")
 
     def __init__(self, task: AnyTask, *, max_rescues: int) -> None:
         self.task = task
@@ -175,6 +200,7 @@ class Template:
         self._run_after = None if task.run_after is None else _timestamp(task.run_after)
         self._is_unique = isinstance(task, VTask) and task.unique
         self._max_rescues = max_rescues
+        self.submissions = observers.submissions(self._path, self._queue)
 
     def filled(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Envelope:
         """Return the envelope of a call; raise TypeError for arguments that are not JSON."""

@@ -406,7 +406,7 @@ class TestPause:
 
 class TestProgress:
     async def test_of_a_new_one_is_nothing(self, broker, actor):
-        assert actor(nothing).progress == (0, 0, 0, 0.0)
+        assert actor(nothing).progress == (0, 0, 0, 0.0, 0)
 
     async def test_it_counts_what_was_taken_runs_and_has_ended(self, broker, actor):
         gate, running = asyncio.Event(), []
@@ -423,7 +423,7 @@ class TestProgress:
         assert worker.progress[:3] == (3, 1, 2)
         gate.set()
 
-        await soon(lambda: worker.progress == (3, 3, 0, 0.0))
+        await soon(lambda: worker.progress == (3, 3, 0, 0.0, 0))
 
     async def test_the_oldest_is_that_which_began_first(self, broker, actor):
         gates = {number: asyncio.Event() for number in range(2)}

@@ -44,16 +44,18 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """The task succeeded: forget it and free its mutex."""
+    """The task succeeded, after so many seconds: forget it and free its mutex."""
 
     claim: Claim
+    seconds: float | None = None
 
 
 class Bury(msgspec.Struct, frozen=True):
-    """The task failed for good: move it to the failed list and free its mutex."""
+    """The task failed for good, after so many seconds if it ran: move it to the failed list and free its mutex."""
 
     claim: Claim
     failure: TaskFailure
+    seconds: float | None = None
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -214,6 +216,8 @@ class Capabilities:
     throttle: bool
     transactional: bool
     """A push joins the caller's database transaction."""
+    database: str | None = None
+    """The alias of the database whose transaction that is."""
     connections: int | None = None
     """How many connections each actor opens to the database where tasks may open theirs; None: to none of them."""
 

@@ -133,6 +133,7 @@ class QueueActor(Actor[object]):
             "running": progress.running,
             "room": self._room(progress.running),
             "oldest": round(progress.oldest, 1),
+            "held": progress.held,
         }
 
     def _room(self, running: int) -> int:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection
 
+from django_vtasks import observers
 from django_vtasks.brokers.base import Coordinator, Death, Owner
 from django_vtasks.topology import capacity
 from django_vtasks.worker.flight import running_ids
@@ -14,6 +15,7 @@ from vtasks_supervisor.events import Cause, Exit
 logger = logging.getLogger(__name__)
 
 KILLED = -9
+ACTOR_DIED = "actor died"
 LATE = 15.0
 """Seconds after which a store has given up, or has done, whatever a dead actor had asked of it."""
 
@@ -69,6 +71,7 @@ class Recovery:
 
     async def _reclaim(self, owner: Owner, death: Death) -> None:
         reclaimed = await self._until_answered(lambda: self._coordinator.reclaim(owner, death))
+        observers.rescued(reclaimed, ACTOR_DIED)
         if reclaimed.returned or reclaimed.buried:
             logger.warning(
                 "Took back %d tasks of %s, which ended: %s; %d failed for good",
@@ -82,7 +85,8 @@ class Recovery:
     async def _reclaim_late(self, owner: Owner, death: Death) -> None:
         """Look once more: the store may have been slow to obey the last claim that the actor sent."""
         await asyncio.sleep(LATE)
-        await self._until_answered(lambda: self._coordinator.reclaim(owner, death))
+        late = await self._until_answered(lambda: self._coordinator.reclaim(owner, death))
+        observers.rescued(late, ACTOR_DIED)
 
     async def _until_answered[T](self, call: Callable[[], T]) -> T:
         """Ask the store on a thread, again and again."""

@@ -9,6 +9,7 @@ from django_vtasks.worker.fetcher import EMPTY_PAUSE, PATIENCE, WAIT
 from django_vtasks.worker.outage import Outage
 from django_vtasks.worker.reconcile import Reconciler
 from django_vtasks.worker.slots import Slots
+from django_vtasks.worker.timing import ClaimTimer
 
 
 class Batcher:
@@ -49,6 +50,7 @@ class Batcher:
         self._changed = asyncio.Event()
         self._finishing = False
         self._outage = Outage(f"claim tasks of queue {queue}")
+        self._claims = ClaimTimer(queue)
         self.empty_claims = 0
         self.taken = 0
 
@@ -58,13 +60,16 @@ class Batcher:
             room = await self._until_there_is_room()
             try:
                 await self._reconciler.look()
+                self._claims.begin()
                 claims = await self._broker.claim(self._owner, self._queue, room, wait=self._wait)
             except Exception as error:  # noqa: BLE001 - whatever the store raises, the actor comes back by itself
+                self._claims.failed()
                 self._reconciler.look_soon()
                 if isinstance(error, LeaseLost):
                     self.give_up()  # what has not started runs elsewhere
                 await asyncio.sleep(self._outage.failed(error))
                 continue
+            self._claims.end(claims, room)
             self._outage.over()
             self.empty_claims = 0 if claims else self.empty_claims + 1
             if claims:

@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 
+from django_vtasks import observers
 from django_vtasks.brokers.base import Ack, Broker, Bury, Claim, Owner, Release, Retry, Settlement
 from django_vtasks.errors import BrokerUnavailable
+from django_vtasks.metrics import tally
 from django_vtasks.worker.outage import Outage
 from django_vtasks.worker.outcome import Cancelled, Failed, Outcome, Postponed, Succeeded
 
@@ -39,11 +42,16 @@ class Completer:
         self._refusals = Outage("settle what the store has refused", known=True)
         self._refused_due = 0.0
 
-    def add(self, claim: Claim, outcome: Outcome) -> None:
-        """Note the outcome of a claim."""
-        self._pending.append(_settlement(claim, outcome))
+    def add(self, claim: Claim, outcome: Outcome, seconds: float | None = None) -> None:
+        """Note the outcome of a claim, which ran for so many seconds, if it did."""
+        self._pending.append(_settlement(claim, outcome, seconds))
         self._settled.clear()
         self._news.set()
+
+    @property
+    def left(self) -> int:
+        """Return how many outcomes are not settled yet."""
+        return len(self._pending) + len(self._refused)
 
     @property
     def backlog(self) -> list[Claim]:
@@ -76,11 +84,13 @@ class Completer:
 
     async def _settle_group(self) -> None:
         group = self._pending[: self._group_size]
+        began = time.perf_counter()
         try:
             accepted = await self._broker.settle(self._owner, group)
         except Exception as error:  # noqa: BLE001 - whatever the store raises, the outcomes must not be lost
             await self._make_way(group, error)
             return
+        tally.settlements[(group[0].claim.envelope.queue,)].observe(time.perf_counter() - began)
         self._outage.over()
         self._group_size = self._largest
         del self._pending[: len(group)]
@@ -114,6 +124,7 @@ class Completer:
         self._note([settlement], accepted)
 
     def _note(self, group: Sequence[Settlement], accepted: Sequence[bool]) -> None:
+        observers.settled(group, accepted)
         for settlement, ours in zip(group, accepted, strict=True):
             if not ours:
                 _report_late(settlement)
@@ -126,12 +137,12 @@ class Completer:
                 self._settled.set()
 
 
-def _settlement(claim: Claim, outcome: Outcome) -> Settlement:
+def _settlement(claim: Claim, outcome: Outcome, seconds: float | None) -> Settlement:
     match outcome:
         case Succeeded():
-            return Ack(claim)
+            return Ack(claim, seconds)
         case Failed(failure):
-            return Bury(claim, failure)
+            return Bury(claim, failure, seconds)
         case Postponed(delay):
             return Retry(claim, delay)
         case Cancelled():

@@ -9,6 +9,7 @@ from django_vtasks.errors import LeaseLost
 from django_vtasks.worker.outage import Outage
 from django_vtasks.worker.reconcile import Reconciler
 from django_vtasks.worker.slots import Slots
+from django_vtasks.worker.timing import ClaimTimer
 
 WAIT = 30.0
 """Seconds that one idle claim waits for work."""
@@ -52,6 +53,7 @@ class Fetcher:
         self._pumping = False
         self._outage = Outage(f"claim tasks of queue {queue}")
         self._shedding: asyncio.TimerHandle | None = None
+        self._timer = ClaimTimer(queue)
         self.empty_claims = 0
         self.taken = 0
 
@@ -61,13 +63,17 @@ class Fetcher:
             await self._slots.wait_for_room()
             try:
                 await self._reconciler.look()
-                claims = await self._broker.claim(self._owner, self._queue, self._slots.room, wait=self._wait)
+                room = self._slots.room
+                self._timer.begin()
+                claims = await self._broker.claim(self._owner, self._queue, room, wait=self._wait)
             except Exception as error:  # noqa: BLE001 - whatever the store raises, the actor comes back by itself
+                self._timer.failed()
                 self._reconciler.look_soon()
                 if isinstance(error, LeaseLost):
                     self.give_up()  # what has not started runs elsewhere
                 await asyncio.sleep(self._outage.failed(error))
                 continue
+            self._timer.end(claims, room)
             self._outage.over()
             self.empty_claims = 0 if claims else self.empty_claims + 1
             self.taken += len(claims)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from django.db import connections
 
+from django_vtasks import observers
 from django_vtasks.brokers.base import Coordinator
 from django_vtasks.worker.lapses import Lapses
 from django_vtasks.worker.outage import Outage
@@ -115,6 +116,7 @@ class LeaseKeeper:
         reclaimed = self._coordinator.reclaim_expired(self._node, "The worker's lease ran out", vanished)
         # Tasks that somebody has locked have been passed over: come back for them soon.
         self._sweep_at = now + (0.0 if vanished else SWEEP_EVERY * self._ttl)
+        observers.rescued(reclaimed, "worker vanished")
         if reclaimed.returned or reclaimed.buried:
             logger.warning(
                 "Took back %d tasks of vanished workers; %d of them failed for good",

@@ -51,12 +51,16 @@ class Recipe:
 
 
 class Progress(NamedTuple):
-    """What an actor has done and does; ``oldest`` is the seconds since the longest-running task began."""
+    """What an actor has done and does.
+
+    ``oldest`` is the seconds since the longest-running task began, ``held`` how many tasks are claimed and not settled.
+    """
 
     taken: int
     ended: int
     running: int
     oldest: float
+    held: int = 0
 
 
 class QueueWorker:
@@ -110,7 +114,8 @@ class QueueWorker:
         """Return what this actor has done and does."""
         began = next(iter(self._began.values()), None)
         oldest = 0.0 if began is None else time.monotonic() - began
-        return Progress(self._fetcher.taken, self._ended_count, len(self._began), oldest)
+        held = self._slots.held + self._completer.left
+        return Progress(self._fetcher.taken, self._ended_count, len(self._began), oldest, held)
 
     def start(self, failed: Callable[[BaseException], object] | None = None) -> None:
         """Begin to claim; ``failed`` is told when that ends by an error, after which nothing works any more."""
@@ -233,7 +238,7 @@ class QueueWorker:
             self._flight.end(claim)
         if self._abandoned:
             return  # given back already; whoever runs it next settles it
-        self._completer.add(claim, outcome)
+        self._completer.add(claim, outcome, seconds)
         self._slots.free(seconds)
         self._fetcher.ended(claim)
 

@@ -71,7 +71,9 @@ class DatabaseBroker:
 
     def __init__(self, using: str, *, failed_cap: int = 1000, deadline: float = DEADLINE) -> None:
         vendor = vendor_of(using)
-        self.capabilities = Capabilities(unique=True, throttle=True, transactional=True, connections=vendor.connections)
+        self.capabilities = Capabilities(
+            unique=True, throttle=True, transactional=True, database=using, connections=vendor.connections
+        )
         self._using = using
         self._dialect: Dialect = vendor.dialect
         self._wakeup = vendor.wakeup

@@ -1,0 +1,154 @@
+"""Values → prometheus_client's metrics: for the default registry of a process, and as the page of a worker."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from django_vtasks.metrics import projects, tally
+from django_vtasks.metrics.catalogue import CATALOGUE, COUNTER, HISTOGRAM, Family
+from django_vtasks.metrics.projects import ProjectFamily
+from django_vtasks.metrics.tally import Key, Labels, Value
+from django_vtasks.metrics.totals import summed
+
+type Source = Callable[[], Mapping[Key, Value]]
+type ProjectSource = Callable[[], Mapping[str, ProjectFamily]]
+
+MISSING = 'they need prometheus_client: pip install "django-vtasks[metrics]"'
+
+
+def is_available() -> bool:
+    """Tell whether prometheus_client is installed."""
+    try:
+        return find_spec("prometheus_client") is not None
+    except (ImportError, ValueError):  # as good as not installed
+        return False
+
+
+class Collector:
+    """Gives prometheus_client the sums of what some sources say when it asks."""
+
+    def __init__(self, *sources: Source) -> None:
+        self.sources: list[Source] = list(sources)
+        self.asked_at = float("-inf")
+        """When somebody last wanted to know, by the monotonic clock."""
+
+    def describe(self) -> Iterator[Any]:
+        """Yield all families, without values."""
+        return _families({family.name: {} for family in CATALOGUE})
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the families that have values."""
+        self.asked_at = time.monotonic()
+        values: dict[str, dict[Labels, Value]] = {}
+        for (name, labels), value in summed(source() for source in list(self.sources)).items():
+            values.setdefault(name, {})[labels] = value
+        return _families(values)
+
+
+class _ProjectCollector:
+    """Gives prometheus_client the project's own metrics of other processes."""
+
+    def __init__(self, source: ProjectSource) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import Metric
+
+        for name, family in sorted(self._source().items()):
+            metric = Metric(name, family.help, family.kind, family.unit)
+            for (sample, labels), value in family.samples.items():
+                metric.add_sample(sample, dict(labels), value)
+            yield metric
+
+
+process = Collector(tally.values)
+"""Tells of this process, in the default registry: of its enqueues, and of a worker inside it, which adds a source."""
+
+
+def register() -> None:
+    """Put this process's metrics into the default registry, once, if there is one."""
+    if not is_available():
+        return
+    from prometheus_client import REGISTRY
+
+    if process not in _registered:
+        _registered.append(process)
+        REGISTRY.register(process)  # type: ignore[arg-type] # its methods are all that counts
+
+
+_registered: list[Collector] = []
+
+
+class Page:
+    """The text of a scrape, of these sources or, without any, of the default registry of this process."""
+
+    def __init__(self, sources: Sequence[Source] = (), project: ProjectSource | None = None) -> None:
+        self._sources = sources
+        self._project = project
+        self._registry: Any = None
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return the page and its content type, in the format that the ``Accept`` header asks for."""
+        from prometheus_client.exposition import choose_encoder
+
+        if self._registry is None:
+            self._registry = self._make_registry()
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def _make_registry(self) -> Any:
+        from prometheus_client import REGISTRY, CollectorRegistry
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        if not self._sources:
+            return REGISTRY
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(Collector(*self._sources))  # type: ignore[arg-type] # as above
+        if projects.is_gathered_in_files():
+            MultiProcessCollector(registry)
+        elif self._project is not None:
+            registry.register(_ProjectCollector(self._project))  # type: ignore[arg-type] # as above
+        return registry
+
+
+def forget_process(pid: int) -> None:
+    """Let prometheus_client's multiprocess mode, if it is on, drop the gauges of a process that has ended."""
+    if not projects.is_gathered_in_files():
+        return
+    from prometheus_client.multiprocess import mark_process_dead
+
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or os.environ.get("prometheus_multiproc_dir")
+    mark_process_dead(pid, directory)
+
+
+def _families(values: Mapping[str, Mapping[Labels, Value]]) -> Iterator[Any]:
+    for family in CATALOGUE:
+        if (series := values.get(family.name)) is not None:
+            yield _metric(family, sorted(series.items()))
+
+
+def _metric(family: Family, series: Iterable[tuple[Labels, Value]]) -> Any:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    if family.kind == HISTOGRAM:
+        histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        for labels, value in series:
+            assert isinstance(value, tuple)
+            histogram.add_metric(labels, _cumulative(family, value), value[-1])
+        return histogram
+    kind = CounterMetricFamily if family.kind == COUNTER else GaugeMetricFamily
+    metric = kind(family.name, family.help, labels=family.labels)
+    for labels, value in series:
+        metric.add_metric(labels, value)
+    return metric
+
+
+def _cumulative(family: Family, value: tuple[float, ...]) -> list[tuple[str, float]]:
+    bounds = (*map(str, family.buckets), "+Inf")
+    total, buckets = 0.0, []
+    for bound, count in zip(bounds, value, strict=False):  # the sum is the last
+        total += count
+        buckets.append((bound, total))
+    return buckets

@@ -1,0 +1,77 @@
+"""The metrics of the project's own tasks: prometheus_client's default registry of one process, as plain values."""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from django_vtasks.metrics.catalogue import CATALOGUE
+
+OURS = frozenset(family.name for family in CATALOGUE)
+OF_PROCESSES = ("python_", "process_")
+"""What the names of prometheus_client's own collectors begin with: facts of one process, which add up to nothing."""
+ADDED = frozenset({"counter", "histogram", "gaugehistogram", "summary"})
+"""Kinds whose samples of several processes add up; the others are facts of one actor each."""
+
+type Labels = tuple[tuple[str, str], ...]
+type Sample = tuple[str, Labels]
+
+
+class ProjectFamily(NamedTuple):
+    """A metric of the project's, with the values of its samples."""
+
+    kind: str
+    help: str
+    unit: str
+    samples: Mapping[Sample, float]
+
+
+def collect() -> dict[str, ProjectFamily]:
+    """Return the project's metrics by name; none when it does not use prometheus_client, or gathers them in files."""
+    client = sys.modules.get("prometheus_client")
+    if client is None or is_gathered_in_files():
+        return {}
+    return read(client.REGISTRY.collect())
+
+
+def is_gathered_in_files() -> bool:
+    """Tell whether prometheus_client's multiprocess mode already adds up what all processes count."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ
+
+
+def read(metrics: Iterable[Any]) -> dict[str, ProjectFamily]:
+    """Return prometheus_client's metrics as plain values, by name."""
+    return {
+        metric.name: ProjectFamily(metric.type, metric.documentation, metric.unit, _samples(metric))
+        for metric in metrics
+        if metric.name not in OURS and not metric.name.startswith(OF_PROCESSES)
+    }
+
+
+def _samples(metric: Any) -> dict[Sample, float]:
+    return {
+        (sample.name, tuple(sample.labels.items())): sample.value
+        for sample in metric.samples
+        if not sample.name.endswith("_created")  # of several processes none is right
+    }
+
+
+def merged(family: ProjectFamily, other: ProjectFamily) -> ProjectFamily:
+    """Return the sum of two processes' values; of what does not add up, those of both."""
+    samples = dict(family.samples)
+    for sample, value in other.samples.items():
+        samples[sample] = samples.get(sample, 0.0) + value if family.kind in ADDED else value
+    return family._replace(samples=samples)
+
+
+def of_actor(family: ProjectFamily, actor: str) -> ProjectFamily:
+    """Return a family as one actor's: what does not add up says whose it is."""
+    if family.kind in ADDED:
+        return family
+    samples = {(name, _labelled(labels, actor)): value for (name, labels), value in family.samples.items()}
+    return family._replace(samples=samples)
+
+
+def _labelled(labels: Labels, actor: str) -> Labels:
+    name = "vtasks_actor" if "actor" in dict(labels) else "actor"
+    return (*labels, (name, actor))
