@@ -208,10 +208,8 @@ class DurableMariaDB(MariaDB):
         return [option for option in super().command() if option != "--innodb-flush-log-at-trx-commit=0"]
 
 
-class Valkey(Server):
-    name = "valkey"
-    programs = ("valkey-server",)
-    ready = "Ready to accept connections"
+class _OnPort(Server):
+    """A server that listens on a port of this host."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -225,7 +223,7 @@ class Valkey(Server):
         try:
             super().run_until_ready()
         except ServerError as error:
-            if "Address already in use" not in str(error):
+            if "address already in use" not in str(error).lower():
                 raise
             self.log.unlink()
             self.choose_ports()
@@ -234,6 +232,12 @@ class Valkey(Server):
     def initialise(self) -> None:
         self.directory.mkdir()
         shutil.chown(self.directory, unprivileged().get("user", os.geteuid()))
+
+
+class Valkey(_OnPort):
+    name = "valkey"
+    programs = ("valkey-server",)
+    ready = "Ready to accept connections"
 
     def command(self) -> list[str]:
         return [
@@ -254,6 +258,40 @@ class Redis(Valkey):
 
     def address(self) -> dict[str, str]:
         return {"TEST_REDIS_URL": f"redis://127.0.0.1:{self.port}/0"}
+
+
+class Prometheus(_OnPort):
+    """Scrapes, five times a second, what stands in its file of targets."""
+
+    name = "prometheus"
+    programs = ("prometheus", "promtool")
+    ready = "Server is ready to receive web requests"
+
+    def initialise(self) -> None:
+        super().initialise()
+        self.directory.chmod(0o755)
+        self._config.write_text(
+            "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+            "scrape_configs:\n"
+            f"- {{job_name: vtasks, file_sd_configs: [{{files: ['{self._targets}'], refresh_interval: 1s}}]}}\n"
+        )
+
+    def command(self) -> list[str]:
+        return [
+            *("prometheus", f"--config.file={self._config}", f"--storage.tsdb.path={self.directory}"),
+            f"--web.listen-address=127.0.0.1:{self.port}",
+        ]
+
+    def address(self) -> dict[str, str]:
+        return {"TEST_PROMETHEUS_URL": f"http://127.0.0.1:{self.port}", "TEST_PROMETHEUS_TARGETS": str(self._targets)}
+
+    @property
+    def _config(self) -> Path:
+        return self.directory / "prometheus.yml"
+
+    @property
+    def _targets(self) -> Path:
+        return self.directory / "targets.json"
 
 
 class _Node(Valkey):
@@ -312,7 +350,7 @@ class ValkeyCluster(Server):
         return {"TEST_VALKEY_CLUSTER_URLS": " ".join(f"valkey://127.0.0.1:{node.port}" for node in self.nodes)}
 
 
-SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (PostgreSQL, MariaDB, Valkey, Redis)}
+SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (PostgreSQL, MariaDB, Valkey, Redis, Prometheus)}
 FOR_BENCHMARKS: dict[str, type[Server]] = {kind.name: kind for kind in (DurablePostgreSQL, DurableMariaDB)}
 CLUSTERS: dict[str, type[Server]] = {kind.name: kind for kind in (ValkeyCluster,)}
 DATABASES = ("postgres", "mariadb")

@@ -141,8 +141,8 @@ class Supervisor:
 
     @property
     def states(self) -> list[ChildState]:
-        """Return what is known of each place, in order of start."""
-        return [slot.state() for slot in self._slots.values()]
+        """Return what is known of each place, in order of start; may be called on any thread."""
+        return [slot.state() for slot in list(self._slots.values())]
 
     async def until_stopping(self, *others: Coroutine[Any, Any, object]) -> None:
         """Return when the tree has been told to stop, or one of the other waits has ended."""

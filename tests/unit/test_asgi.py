@@ -151,14 +151,6 @@ async def test_without_lifespan_a_start_that_fails_fails_the_requests(applicatio
     assert len(workers) == 1
 
 
-async def test_settings_without_effect_are_named(application, caplog):
-    server = Server(application)
-    with override_settings(VTASKS_METRICS_PORT=9100):
-        await server.page()
-
-    assert "VTASKS_METRICS_PORT has no effect" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("settings", "schedules"),
     [

@@ -272,7 +272,7 @@ BAD_VALUES: dict[str, list[tuple[Any, str]]] = {
     "VTASKS_RUN_SCHEDULER": [(1, "True or False"), (None, "True or False"), ("perhaps", "True or False")],
     "VTASKS_DLQ_CAP": [(0, "at least 1"), (None, "a whole number"), (1.0, "a whole number")],
     "VTASKS_VALKEY_PREFIX": [("", "a non-empty string"), (None, "a non-empty string"), (b"vt", "a non-empty string")],
-    "VTASKS_METRICS_PORT": [(0, "at least 1"), (65536, "at most 65535"), ("http", "not a number")],
+    "VTASKS_METRICS_PORT": [(-1, "at least 0"), (65536, "at most 65535"), ("http", "not a number")],
     "VTASKS_HEALTH_PORT": [(-1, "at least 1"), (70000, "at most 65535"), (80.0, "a whole number")],
     "VTASKS_WORKER_ID": [("", "a non-empty string"), (7, "a non-empty string")],
     "VTASKS_BACKEND": [("", "a non-empty string"), (None, "a non-empty string"), (0, "a non-empty string")],

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class VTasksConfig(AppConfig):
-    """Register the system checks."""
+    """Register the system checks and the metrics."""
 
     name = "django_vtasks"
     label = "django_vtasks"
@@ -13,3 +13,6 @@ class VTasksConfig(AppConfig):
     def ready(self) -> None:
         """Import what registers itself."""
         from django_vtasks import checks  # noqa: F401
+        from django_vtasks.metrics import exposition
+
+        exposition.register()

@@ -59,6 +59,4 @@ class _WorkerApplication:
     def _start(self) -> None:
         config = conf.current()
         plan = topology.plan(backend=self._backend, scheduler=config.run_scheduler and bool(config.schedule))
-        for setting in topology.without_effect():
-            logger.warning("%s has no effect on this version's worker", setting)
         self._worker = Embedded(plan)

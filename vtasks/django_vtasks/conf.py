@@ -143,6 +143,10 @@ def _port(value: Any) -> int:
     return port
 
 
+def _port_or_none(value: Any) -> int | None:
+    return None if _integer(0)(value) == 0 else _port(value)
+
+
 def _processes(value: Any) -> int | str:
     return "auto" if value == "auto" else _integer(1)(value)
 
@@ -223,7 +227,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "run_scheduler": _flag,
     "dlq_cap": _integer(1),
     "valkey_prefix": _text,
-    "metrics_port": _port,
+    "metrics_port": _port_or_none,
     "health_port": _port,
     "worker_id": _text,
     "backend": _text,

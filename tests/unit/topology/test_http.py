@@ -19,15 +19,15 @@ PATIENCE = 10
 LARGE = b"x" * 50_000_000
 
 
-def live():
+def live(accept):
     return Response(200, "alive\n")
 
 
-def health():
+def health(accept):
     return Response(503, b'{"ok": false}', "application/json")
 
 
-def secret_failure():
+def secret_failure(accept):
     raise RuntimeError("secret")
 
 
@@ -153,10 +153,10 @@ def test_a_route_that_raises_is_an_error_whose_cause_only_the_log_knows(serve, c
 def test_a_route_that_goes_on_raising_is_logged_in_one_line_each_time_until_it_has_worked(serve, caplog):
     answers = iter([ValueError, ValueError, ValueError, None, ValueError])
 
-    def moody():
+    def moody(accept):
         if failure := next(answers):
             raise failure
-        return live()
+        return live(accept)
 
     endpoint = serve({"/moody": moody})
     statuses = [ask(endpoint, "/moody")[0] for _ in range(5)]
@@ -285,10 +285,10 @@ def test_it_stops_within_a_second_and_frees_its_port_though_clients_hang_on(serv
 def test_it_stops_within_a_second_though_a_route_hangs(serve):
     called, released = threading.Event(), threading.Event()
 
-    def hang():
+    def hang(accept):
         called.set()
         released.wait(PATIENCE)
-        return live()
+        return live(accept)
 
     endpoint = serve({"/hang": hang})
     with connect(endpoint) as client:
@@ -352,7 +352,7 @@ def test_a_client_that_never_ends_its_request_is_cut_off(serve, hurry):
 def test_a_client_that_does_not_read_is_cut_off(serve, hurry):
     threads = []
 
-    def large():
+    def large(accept):
         threads.append(threading.current_thread())
         return Response(200, LARGE)
 
@@ -370,9 +370,9 @@ def test_a_route_that_takes_too_long_costs_nothing_more_after_its_connection_was
     released = threading.Event()
     patience = []
 
-    def hang():
+    def hang(accept):
         released.wait(PATIENCE)
-        return live()
+        return live(accept)
 
     original = topology_http._Server._patience
 
@@ -393,7 +393,7 @@ def test_a_route_that_takes_too_long_costs_nothing_more_after_its_connection_was
 
 
 def test_a_large_answer_reaches_a_client_that_reads(serve):
-    assert ask(serve({"/large": lambda: Response(200, LARGE)}), "/large")[1] == LARGE
+    assert ask(serve({"/large": lambda accept: Response(200, LARGE)}), "/large")[1] == LARGE
 
 
 def test_beyond_the_most_connections_at_a_time_a_client_is_turned_away_at_once(serve):

@@ -95,7 +95,6 @@ class TestBatchQueues:
 
         assert topology.plan().queues == [QueuePlan("default", 1, 20), QueuePlan("mail", 1, 20), widgets]
         assert topology.plan(queues=["widgets"]).queues == [widgets]
-        assert topology.without_effect() == []
 
     def test_without_one_nothing_batches(self):
         assert [queue.batch for queue in topology.plan(queues=["mail", "default"]).queues] == [None, None]

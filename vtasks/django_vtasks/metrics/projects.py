@@ -28,10 +28,12 @@ class ProjectFamily(NamedTuple):
 
 def collect() -> dict[str, ProjectFamily]:
     """Return the project's metrics by name; none when it does not use prometheus_client, or gathers them in files."""
-    client = sys.modules.get("prometheus_client")
-    if client is None or is_gathered_in_files():
-        return {}
-    return read(client.REGISTRY.collect())
+    return read(sys.modules["prometheus_client"].REGISTRY.collect()) if are_readable() else {}
+
+
+def are_readable() -> bool:
+    """Tell whether this process may have metrics of the project's."""
+    return sys.modules.get("prometheus_client") is not None and not is_gathered_in_files()
 
 
 def is_gathered_in_files() -> bool:

@@ -1,7 +1,7 @@
 """What an actor says of its counts: what has changed, as it stands, so that a message lost or doubled does no harm."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django_vtasks.metrics import projects, tally
 from django_vtasks.metrics.projects import ProjectFamily
@@ -12,35 +12,30 @@ from django_vtasks.metrics.tally import Key, Value
 class Snapshot:
     """Counts since the actor began, and families of the project's own registry by name."""
 
-    counts: Mapping[Key, Value]
-    project: Mapping[str, ProjectFamily]
+    counts: Mapping[Key, Value] = field(default_factory=dict)
+    project: Mapping[str, ProjectFamily] = field(default_factory=dict)
 
 
-class Taker:
-    """Makes the snapshots of one process."""
+class Changes[K, V]:
+    """What ``read`` returns, but for what it has returned before."""
 
-    def __init__(
-        self,
-        counts: Callable[[], Mapping[Key, Value]] = tally.values,
-        project: Callable[[], Mapping[str, ProjectFamily]] = projects.collect,
-    ) -> None:
-        self._counts = counts
-        self._project = project
-        self._told: dict[Key, Value] = {}
-        self._told_project: dict[str, ProjectFamily] = {}
+    def __init__(self, read: Callable[[], Mapping[K, V]]) -> None:
+        self._read = read
+        self._told: dict[K, V] = {}
 
-    def take(self, *, everything: bool = False, is_busy: bool = True) -> Snapshot | None:
-        """Return what has changed since the last snapshot, or ``everything``; None when there is nothing to tell.
-
-        The project's metrics, which take longer to read, are read when ours have changed or the actor ``is_busy``.
-        """
-        counts = self._counts()
-        changed = counts if everything else {key: v for key, v in counts.items() if self._told.get(key) != v}
+    def take(self, *, everything: bool = False) -> dict[K, V]:
+        """Return what has changed since the last time, or ``everything``."""
+        now = self._read()
+        changed = {key: value for key, value in now.items() if everything or self._told.get(key) != value}
         self._told.update(changed)
-        project: Mapping[str, ProjectFamily] = {}
-        if changed or is_busy or everything:
-            project = self._project()
-            if not everything:
-                project = {name: family for name, family in project.items() if self._told_project.get(name) != family}
-            self._told_project.update(project)
-        return Snapshot(changed, project) if changed or project else None
+        return changed
+
+
+def of_counts() -> Changes[Key, Value]:
+    """Return the changes of what this process counts."""
+    return Changes(tally.values)
+
+
+def of_project() -> Changes[str, ProjectFamily]:
+    """Return the changes of the project's metrics in this process."""
+    return Changes(projects.collect)

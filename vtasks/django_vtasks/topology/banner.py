@@ -40,12 +40,14 @@ def most_connections(plan: Plan) -> int | None:
 def expected_connections(plan: Plan, broker: Broker) -> int | None:
     """Return how many connections the worker opens at most; None for a store that is no database.
 
-    One thread per running task may have one of its own, beside what each actor and the supervisor need.
+    One thread per running task may have one of its own, beside what each actor and the supervisor need; so may the one
+    that reads what the metrics tell of the store.
     """
     own = broker.capabilities.connections
     if own is None:
         return None
-    return SUPERVISOR + plan.scheduler + sum(queue.processes * (queue.concurrency + own) for queue in plan.queues)
+    own_metrics = plan.metrics_port is not None
+    return SUPERVISOR + own_metrics + plan.scheduler + sum(queue.processes * (queue.concurrency + own) for queue in plan.queues)
 
 
 def too_many(plan: Plan, most_connections: int | None) -> str | None:

@@ -24,7 +24,8 @@ STOP_WITHIN = 1.0
 BREATH = 0.1
 """Seconds to wait when a connection cannot be accepted, usually for want of file descriptors."""
 
-type Route = Callable[[], Response]
+type Route = Callable[[str], Response]
+"""Called with the request's ``Accept`` header."""
 type Address = tuple[socket.AddressFamily, str]
 
 
@@ -132,10 +133,10 @@ class _Server(ThreadingHTTPServer):
         self._bell.close()
         self._button.close()
 
-    def call(self, path: str) -> Response:
+    def call(self, path: str, accept: str) -> Response:
         """Return the answer of the path's route."""
         try:
-            response = self.routes[path]()
+            response = self.routes[path](accept)
         except Exception:
             self._failures[path] = count = self._failures.get(path, 0) + 1
             if count == 1:
@@ -203,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path in self.server.routes:
-            self._send(self.server.call(path))
+            self._send(self.server.call(path, self.headers.get("Accept", "")))
         else:
             known = "\n".join(sorted(self.server.routes))
             self._send(Response(HTTPStatus.NOT_FOUND, f"There is nothing here. The paths:\n{known}\n"))

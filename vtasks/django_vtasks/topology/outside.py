@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from django_vtasks.topology.health import Health
 from django_vtasks.topology.healthfile import HealthFile
-from django_vtasks.topology.http import Endpoint, Response
+from django_vtasks.topology.http import Endpoint, Response, Route
 from django_vtasks.topology.notify import Notifier
 from django_vtasks.topology.plan import Plan
 
@@ -19,44 +19,76 @@ PULSE = 5.0
 ANSWER_WITHIN = 2.0
 """Seconds for which a page waits for the loop; one that takes longer is no longer alive."""
 DRAIN_MARGIN = 5.0
+METRICS = "/metrics"
+
+
+class _Service:
+    """Some pages on a port of their own."""
+
+    def __init__(self, name: str, port: int, routes: dict[str, Route]) -> None:
+        self.name = name
+        self.port = port
+        self.routes = routes
+        self.endpoint = Endpoint(port, routes)
 
 
 class Outside:
-    """Open inside the ``with`` block; ``notifier`` speaks for the whole process."""
+    """Open inside the ``with`` block; ``notifier`` speaks for the whole process, ``metrics`` is their page."""
 
-    def __init__(self, plan: Plan, health: Health, notifier: Notifier) -> None:
+    def __init__(self, plan: Plan, health: Health, notifier: Notifier, metrics: Route | None = None) -> None:
         self._health = health
         self._loop = asyncio.get_running_loop()
         self._file = None if plan.health_file is None else HealthFile(plan.health_file)
         self._notifier = notifier
-        pages = {"/live": self._live, "/ready": self._is_ready, "/health": self._is_healthy}
-        routes = {path: self._page(page) for path, page in pages.items()}
-        self._endpoint = None if plan.health_port is None else Endpoint(plan.health_port, routes)
+        self._services: list[_Service] = []
+        if plan.health_port is not None:
+            pages = {"/live": self._live, "/ready": self._is_ready, "/health": self._is_healthy}
+            routes = {path: self._page(page) for path, page in pages.items()}
+            self._services.append(_Service("health pages", plan.health_port, routes))
+        if plan.metrics_port is not None and metrics is not None:
+            self._add(_Service("metrics", plan.metrics_port, {METRICS: metrics}))
+
+    def _add(self, other: "_Service") -> None:
+        """Add pages, on the port of others when it is the same."""
+        for service in self._services:
+            if service.port == other.port:
+                service.name += f" and {other.name}"
+                service.routes |= other.routes
+                return
+        self._services.append(other)
 
     @property
     def is_watched(self) -> bool:
         """Tell whether anybody asks for the depth of queues."""
-        return self._endpoint is not None or self._file is not None
+        return self.port is not None or self._file is not None
 
     @property
     def port(self) -> int | None:
-        """Return the port that is listened on."""
-        return None if self._endpoint is None else self._endpoint.port
+        """Return the port on which the health pages are."""
+        return self._port_of("/live")
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Return the port on which the metrics are."""
+        return self._port_of(METRICS)
+
+    def _port_of(self, path: str) -> int | None:
+        return next((service.endpoint.port for service in self._services if path in service.routes), None)
 
     def __enter__(self) -> Self:
         """Listen; a port in use is no reason not to work."""
-        if self._endpoint is not None:
+        for service in list(self._services):
             try:
-                self._endpoint.start()
+                service.endpoint.start()
             except OSError as error:
-                logger.error("No health pages: %s", error)  # noqa: TRY400 - the address is all there is to know
-                self._endpoint = None
+                logger.error("No %s: %s", service.name, error)  # noqa: TRY400 - the address is all there is to know
+                self._services.remove(service)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Hang up."""
-        if self._endpoint is not None:
-            self._endpoint.stop()
+        for service in self._services:
+            service.endpoint.stop()
         if self._file is not None:
             self._file.remove()
 
@@ -84,13 +116,13 @@ class Outside:
 
     # Pages ---------------------------------------------------------------------------------------------------
 
-    def _page(self, make: Callable[[], Response]) -> Callable[[], Response]:
+    def _page(self, make: Callable[[], Response]) -> Route:
         """Return a page that is made on the loop, asked for by a thread."""
 
         async def on_loop() -> Response:
             return make()
 
-        def page() -> Response:
+        def page(accept: str) -> Response:
             asking = asyncio.run_coroutine_threadsafe(on_loop(), self._loop)
             try:
                 return asking.result(ANSWER_WITHIN)

@@ -48,6 +48,7 @@ class Plan:
     scheduler: bool = False
     health_port: int | None = None
     health_file: str | None = None
+    metrics_port: int | None = None
     log_level: int | None = None
     """Of the worker's own handler in each process; None leaves logging to the project."""
 
@@ -71,6 +72,7 @@ def plan(  # noqa: PLR0913 - the command line has so many
     worker_id: str | None = None,
     health_port: int | None = None,
     health_file: str | None = None,
+    metrics_port: int | None = None,
     burst: bool = False,
     scheduler: bool = False,
     log_level: int | None = None,
@@ -96,6 +98,7 @@ def plan(  # noqa: PLR0913 - the command line has so many
         scheduler=scheduler,
         health_port=config.health_port if health_port is None else health_port,
         health_file=health_file,
+        metrics_port=(config.metrics_port if metrics_port is None else metrics_port) or None,
         log_level=log_level,
     )
 
@@ -146,15 +149,6 @@ def slot_of(queue: QueuePlan, number: int) -> str:
 def suspects_of(queue: str) -> str:
     """Return the name of the actor that runs the suspects of a queue."""
     return f"{queue} (suspects)"
-
-
-def without_effect() -> list[str]:
-    """Return the settings that are given but not built yet, so that nobody waits for them in vain."""
-    config = conf.current()
-    later = {
-        "VTASKS_METRICS_PORT": config.metrics_port,
-    }
-    return [setting for setting, value in later.items() if value]
 
 
 def backend_with_broker(alias: str) -> BrokerBackend:

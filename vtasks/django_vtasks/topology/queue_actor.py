@@ -14,6 +14,7 @@ from django_vtasks.errors import ConfigError
 from django_vtasks.observers import Observer
 from django_vtasks.topology.logs import log_to_stderr
 from django_vtasks.topology.plan import backend_with_broker, hook_of
+from django_vtasks.topology.teller import Teller
 from django_vtasks.worker.fetcher import WAIT
 from django_vtasks.worker.registry import Registry
 from django_vtasks.worker.worker import QueueWorker, Recipe
@@ -46,6 +47,8 @@ class Duty:
     """Run the suspects of the queue, and end when there are none."""
     own_process: bool
     log_level: int | None
+    tells_counts: bool = False
+    """Tell the supervisor what this process counts, which is all the actor's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class QueueActor(Actor[object]):
         self._backend = backend_with_broker(duty.backend)
         self._worker: QueueWorker | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._teller: Teller | None = None
 
     async def on_start(self, context: Context) -> None:
         """Load the tasks and begin to claim."""
@@ -79,6 +83,9 @@ class QueueActor(Actor[object]):
             sys.setswitchinterval(SWITCH_INTERVAL)
             if duty.log_level is not None:
                 log_to_stderr(duty.log_level)
+        if duty.tells_counts:
+            self._teller = Teller(context, lambda: bool(self._worker and self._worker.progress.running))
+            self._teller.start()
         self._worker = QueueWorker(
             Recipe(
                 broker=self._backend.broker,
@@ -118,6 +125,8 @@ class QueueActor(Actor[object]):
         if self._worker is None:
             return
         await self._worker.drain(timeout, at_once=hurry)
+        if self._teller is not None:
+            await self._teller.stop()
         observers.worker_ended(type(self), self._duty.node, [self._duty.queue])
         if self._duty.own_process:
             await self._backend.broker.aclose()

@@ -11,6 +11,7 @@ from django_vtasks.scheduler import entries
 from django_vtasks.scheduler.scheduler import Scheduler
 from django_vtasks.topology.logs import log_to_stderr
 from django_vtasks.topology.plan import backend_with_broker
+from django_vtasks.topology.teller import Teller
 from vtasks_supervisor import Actor, Context
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class SchedulerDuty:
     lease: float
     own_process: bool
     log_level: int | None
+    tells_counts: bool = False
+    """Tell the supervisor what this process counts, which is all the actor's."""
 
 
 class SchedulerActor(Actor[object]):
@@ -41,6 +44,7 @@ class SchedulerActor(Actor[object]):
         self._duty = duty
         self._scheduler: Scheduler | None = None
         self._running: asyncio.Task[None] | None = None
+        self._teller: Teller | None = None
         self._told: tuple[float, Mapping[str, Any]] = float("-inf"), {}
 
     async def on_start(self, context: Context) -> None:
@@ -48,6 +52,9 @@ class SchedulerActor(Actor[object]):
         duty = self._duty
         if duty.own_process and duty.log_level is not None:
             log_to_stderr(duty.log_level)
+        if duty.tells_counts:
+            self._teller = Teller(context, lambda: False)
+            self._teller.start()
         backend = backend_with_broker(duty.backend)
         self._scheduler = Scheduler(
             backend.broker,  # type: ignore[arg-type] # a coordinator, too
@@ -69,6 +76,8 @@ class SchedulerActor(Actor[object]):
         await asyncio.wait({self._running, hurrying}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         hurrying.cancel()
         await asyncio.wait({self._running}, timeout=LAST_MOMENT)
+        if self._teller is not None:
+            await self._teller.stop()
 
     def vitals(self) -> Mapping[str, Any]:
         """Return who leads, and how the entries stand."""

@@ -9,9 +9,11 @@ from functools import partial
 
 from django_vtasks.brokers.base import Coordinator
 from django_vtasks.errors import ConfigError
+from django_vtasks.metrics import exposition
 from django_vtasks.topology.burst import BurstWatch
 from django_vtasks.topology.health import SCHEDULER as SCHEDULER_NAME
 from django_vtasks.topology.health import Health
+from django_vtasks.topology.metering import metering
 from django_vtasks.topology.notify import Notifier
 from django_vtasks.topology.outside import Outside
 from django_vtasks.topology.plan import Plan, QueuePlan, backend_with_broker, slot_of, suspects_of
@@ -48,10 +50,13 @@ class Tree:
     def __init__(self, plan: Plan, *, place: Place = Place.PROCESS, launcher: Launcher | None = None) -> None:
         self._plan = plan
         self._place = place
-        self._broker = backend_with_broker(plan.backend).broker
+        backend = backend_with_broker(plan.backend)
+        self._broker = backend.broker
         self._coordinator: Coordinator = self._broker  # type: ignore[assignment]
         self._burst = BurstWatch()
         self._launcher = launcher
+        own_processes = place is Place.PROCESS
+        self._tells_counts = own_processes and plan.metrics_port is not None and exposition.is_available()
         self._supervisor = Supervisor(
             [
                 *(
@@ -66,6 +71,7 @@ class Tree:
             reaps=place is Place.PROCESS,
         )
         self._health = Health(plan, self._supervisor)
+        self._metering = metering(plan, self._supervisor, backend, own_processes=own_processes)
         self._recovery: Recovery | None = None
         self._leased = asyncio.Event()
         self._time_to_look = asyncio.Event()
@@ -91,7 +97,13 @@ class Tree:
         )
         # A guest in somebody else's process does not tell systemd that the process is ready, or well.
         notifier = Notifier.from_environ() if self._place is Place.PROCESS else Notifier()
-        with handlers(self._supervisor), Outside(self._plan, self._health, notifier) as outside:
+        meter = self._metering
+        page = None if meter is None else meter.page
+        with (
+            handlers(self._supervisor),
+            Outside(self._plan, self._health, notifier, page) as outside,
+            meter.shown(is_served=outside.metrics_port is not None) if meter else contextlib.nullcontext(),
+        ):
             self._outside = outside
             try:
                 await self._inspect()
@@ -133,6 +145,7 @@ class Tree:
             suspects=suspects,
             own_process=process,
             log_level=self._plan.log_level,
+            tells_counts=self._tells_counts,
         )
         return ChildSpec(
             name=slot,
@@ -155,6 +168,7 @@ class Tree:
             lease=self._plan.lease,
             own_process=process,
             log_level=self._plan.log_level,
+            tells_counts=self._tells_counts,
         )
         return ChildSpec(
             name=SCHEDULER_NAME,
@@ -180,7 +194,9 @@ class Tree:
     def _on_event(self, event: Event) -> None:
         assert self._recovery is not None
         self._health.note(event)
-        if not isinstance(event, ChildBeat):
+        if self._metering is not None:
+            self._metering.note(event)
+        if not isinstance(event, ChildBeat | ChildSaid):
             asyncio.get_running_loop().call_soon(self._write_report)  # when the place has taken it in
         match event:
             case ChildExited():

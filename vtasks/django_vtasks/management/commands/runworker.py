@@ -54,6 +54,7 @@ class Command(BaseCommand):
         parser.add_argument("--burst", action="store_true", help="exit when no task is left to run")
         parser.add_argument("--health-port", type=_port, metavar="P", help="serve /live, /ready and /health here")
         parser.add_argument("--health-file", metavar="PATH", help="refresh this file while the worker is healthy")
+        parser.add_argument("--metrics-port", type=_port_or_none, metavar="P", help="serve /metrics here; 0: nowhere")
         parser.add_argument("--reload", action="store_true", help="restart when code changes; for development")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -82,6 +83,7 @@ class Command(BaseCommand):
                 worker_id=options["id"],
                 health_port=options["health_port"],
                 health_file=options["health_file"],
+                metrics_port=options["metrics_port"],
                 burst=options["burst"],
                 scheduler=options["scheduler"],
                 log_level=level,
@@ -90,8 +92,6 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
         if plan.scheduler and not conf.current().schedule:
             logger.warning("VTASKS_SCHEDULE is empty: there is nothing to schedule")
-        for setting in topology.without_effect():
-            logger.warning("%s has no effect on this version's worker", setting)
         failure = run.in_foreground(
             plan,
             lambda: self._introduce(plan, options["verbosity"]),
@@ -123,7 +123,11 @@ def _port(text: str) -> int:
     return port
 
 
-_port.__name__ = "port number"  # argparse: "invalid port number value"
+def _port_or_none(text: str) -> int:
+    return 0 if text == "0" else _port(text)
+
+
+_port.__name__ = _port_or_none.__name__ = "port number"  # argparse: "invalid port number value"
 
 
 def _leave(code: int) -> None:
