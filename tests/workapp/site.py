@@ -5,6 +5,7 @@ import time
 from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
+from django_prometheus.exports import ExportToDjangoView
 
 from django_vtasks.asgi import get_worker_application
 
@@ -32,4 +33,5 @@ urlpatterns = [
     path("enqueue/<name>/<key>/", enqueue),
     path("aenqueue/<name>/<key>/", aenqueue),
     path("block/<int:seconds>/", block),
+    path("metrics", ExportToDjangoView),
 ]

@@ -28,6 +28,9 @@ from django_vtasks.signals import task_refused, worker_started, worker_stopped
 logger = logging.getLogger(__name__)
 django_logger = logging.getLogger("django.tasks")
 
+CAUSES = ACTOR_DIED, WORKER_VANISHED = "actor died", "worker vanished"
+"""Why tasks are taken back from whoever held them."""
+
 
 def submissions(task: str, queue: str) -> tally.Count:
     """Return what counts the enqueues of a task in a queue: whoever enqueues one after the other keeps it."""
@@ -71,7 +74,7 @@ def _count_end(settlement: Ack | Bury) -> None:
 
 
 def rescued(reclaimed: Reclaimed, cause: str) -> None:
-    """Count the tasks that were taken back from owners that died, in a few words for all such deaths."""
+    """Count the tasks that were taken back from owners that died; ``cause`` is one of CAUSES."""
     if reclaimed.returned:
         tally.rescued[(cause,)].value += len(reclaimed.returned)
     if reclaimed.buried:

@@ -5,7 +5,7 @@ import time
 from http import HTTPStatus
 from typing import Self
 
-from django_vtasks import conf
+from django_vtasks import conf, observers
 from django_vtasks.backends.base import BrokerBackend
 from django_vtasks.metrics import exposition, tally
 from django_vtasks.metrics.exposition import Page
@@ -38,6 +38,9 @@ class Metering:
         self._totals = Totals()
         self._board = Board(plan, supervisor)
         self._pids: dict[tuple[str, int], int] = {}
+        for cells in (tally.rescued, tally.given_up):
+            for cause in observers.CAUSES:
+                _ = cells[(cause,)]  # a counter that begins with 1 has not grown, to Prometheus
         queues = {*backend.queues, *conf.current().queues, *plan.queue_names}
         self._reporter = Reporter(
             backend.broker,  # type: ignore[arg-type] # a coordinator, too

@@ -15,7 +15,6 @@ from vtasks_supervisor.events import Cause, Exit
 logger = logging.getLogger(__name__)
 
 KILLED = -9
-ACTOR_DIED = "actor died"
 LATE = 15.0
 """Seconds after which a store has given up, or has done, whatever a dead actor had asked of it."""
 
@@ -71,7 +70,7 @@ class Recovery:
 
     async def _reclaim(self, owner: Owner, death: Death) -> None:
         reclaimed = await self._until_answered(lambda: self._coordinator.reclaim(owner, death))
-        observers.rescued(reclaimed, ACTOR_DIED)
+        observers.rescued(reclaimed, observers.ACTOR_DIED)
         if reclaimed.returned or reclaimed.buried:
             logger.warning(
                 "Took back %d tasks of %s, which ended: %s; %d failed for good",
@@ -86,7 +85,7 @@ class Recovery:
         """Look once more: the store may have been slow to obey the last claim that the actor sent."""
         await asyncio.sleep(LATE)
         late = await self._until_answered(lambda: self._coordinator.reclaim(owner, death))
-        observers.rescued(late, ACTOR_DIED)
+        observers.rescued(late, observers.ACTOR_DIED)
 
     async def _until_answered[T](self, call: Callable[[], T]) -> T:
         """Ask the store on a thread, again and again."""

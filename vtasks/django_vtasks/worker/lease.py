@@ -116,7 +116,7 @@ class LeaseKeeper:
         reclaimed = self._coordinator.reclaim_expired(self._node, "The worker's lease ran out", vanished)
         # Tasks that somebody has locked have been passed over: come back for them soon.
         self._sweep_at = now + (0.0 if vanished else SWEEP_EVERY * self._ttl)
-        observers.rescued(reclaimed, "worker vanished")
+        observers.rescued(reclaimed, observers.WORKER_VANISHED)
         if reclaimed.returned or reclaimed.buried:
             logger.warning(
                 "Took back %d tasks of vanished workers; %d of them failed for good",
