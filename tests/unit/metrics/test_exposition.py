@@ -1,0 +1,152 @@
+"""What prometheus_client makes of values: for the default registry, and as a page."""
+
+import subprocess
+import sys
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+from django_vtasks.metrics import exposition, projects, tally
+from django_vtasks.metrics.catalogue import CATALOGUE
+from django_vtasks.metrics.exposition import Collector, Page
+from django_vtasks.metrics.snapshot import Snapshot
+from django_vtasks.metrics.totals import Totals
+from tests.integration.scrapes import Scrape
+
+VALUES = {
+    ("vtasks_tasks_processed", ("shop.tasks.sell", "default", "success")): 3,
+    ("vtasks_task_duration_seconds", ("shop.tasks.sell", "default")): (2, 1, *[0] * 13, 1, 301.5),
+    ("vtasks_active_tasks", ("default",)): 1,
+    ("vtasks_scheduler_lateness_seconds", ()): (*[0] * 11, 1, 90.0),
+}
+
+
+def page(*sources, project=None):
+    return Page(sources, project)
+
+
+def test_a_page_has_all_kinds():
+    body, content_type = page(lambda: VALUES).render("")
+    scrape = Scrape(body.decode())
+
+    assert content_type.startswith("text/plain; version=0.0.4")
+    assert scrape.value("vtasks_tasks_processed_total", status="success") == 3
+    assert scrape.value("vtasks_task_duration_seconds_bucket", le="0.001") == 2
+    assert scrape.value("vtasks_task_duration_seconds_bucket", le="0.005") == 3
+    assert scrape.value("vtasks_task_duration_seconds_bucket", le="+Inf") == 4
+    assert scrape.value("vtasks_task_duration_seconds_count") == 4
+    assert scrape.value("vtasks_task_duration_seconds_sum") == 301.5
+    assert scrape.value("vtasks_active_tasks", queue="default") == 1
+    assert scrape.value("vtasks_scheduler_lateness_seconds_bucket", le="+Inf") == 1
+
+
+def test_a_scraper_may_ask_for_openmetrics():
+    body, content_type = page(lambda: VALUES).render("application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
+
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert body.endswith(b"# EOF\n")
+    assert "vtasks_tasks_processed" in {family.name for family in parse_openmetrics(body.decode())}
+
+
+def test_sources_add_up():
+    scrape = Scrape(page(lambda: VALUES, lambda: VALUES).render("")[0].decode())
+
+    assert scrape.value("vtasks_tasks_processed_total") == 6
+    assert scrape.value("vtasks_task_duration_seconds_count") == 8
+
+
+def test_labels_are_shown_whatever_they_hold():
+    odd = 'back\\slash "quote"\nline'
+    scrape = Scrape(page(lambda: {("vtasks_active_tasks", (odd,)): 1}).render("")[0].decode())
+
+    assert scrape.labels("vtasks_active_tasks", "queue") == {odd}
+
+
+def test_the_app_has_registered_this_process_once():
+    tally.submitted["shop.tasks.registered", "default"].value += 2
+    exposition.register()
+    exposition.register()
+
+    found = [metric for metric in REGISTRY.collect() if metric.name == "vtasks_tasks_submitted"]
+    assert len(found) == 1
+    labels = {"task_name": "shop.tasks.registered", "queue": "default"}
+    assert REGISTRY.get_sample_value("vtasks_tasks_submitted_total", labels) == 2
+
+
+def test_another_metric_of_a_name_of_ours_is_refused_by_the_registry():
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        Gauge("vtasks_queue_depth", "Somebody else's.", registry=registry)
+
+
+def test_every_family_is_described():
+    described = {metric.name: metric.type for metric in Collector().describe()}
+
+    assert described == {family.name: family.kind for family in CATALOGUE}
+
+
+class TestProjects:
+    @pytest.fixture
+    def registry(self):
+        registry = CollectorRegistry()
+        Counter("shop_sales", "Sales.", ["kind"], registry=registry).labels("book").inc(2)
+        Gauge("shop_stock", "Stock.", registry=registry).set(7)
+        histogram = Histogram("shop_price_euros", "Prices.", buckets=[1, 10], registry=registry)
+        histogram.observe(5)
+        Summary("shop_weight", "Weights.", registry=registry).observe(3)
+        Info("shop_build", "Build.", registry=registry).info({"version": "1"})
+        Enum("shop_state", "State.", states=["open", "closed"], registry=registry).state("open")
+        Counter("python_like", "Not ours to show.", registry=registry).inc()
+        registry.register(Collector(lambda: VALUES))
+        return registry
+
+    def test_all_kinds_of_two_processes_on_one_page(self, registry):
+        totals = Totals()
+        for number in (1, 2):
+            totals.note(f"default#{number}", 1, Snapshot(project=projects.read(registry.collect())))
+        text = page(lambda: VALUES, project=totals.project).render("")[0].decode()
+        scrape = Scrape(text)
+
+        assert scrape.value("shop_sales_total", kind="book") == 4
+        assert scrape.value("shop_price_euros_bucket", le="10.0") == 2
+        assert scrape.value("shop_price_euros_sum") == 10
+        assert scrape.value("shop_weight_count") == 2
+        assert scrape.value("shop_stock", actor="default#2") == 7
+        assert scrape.value("shop_build_info", version="1", actor="default#1") == 1
+        assert scrape.value("shop_state", shop_state="open", actor="default#1") == 1
+        assert scrape.value("vtasks_tasks_processed_total") == 3, "ours are not counted twice"
+        assert "python_like" not in text
+        assert "_created" not in text
+
+    def test_openmetrics_has_them_too(self, registry):
+        totals = Totals()
+        totals.note("default#1", 1, Snapshot(project=projects.read(registry.collect())))
+        body, _ = page(lambda: {}, project=totals.project).render("application/openmetrics-text; version=1.0.0")
+
+        assert {"shop_sales", "shop_stock", "shop_price_euros", "shop_build"} <= {
+            family.name for family in parse_openmetrics(body.decode())
+        }
+
+
+def test_the_multiprocess_mode_of_prometheus_client_is_left_to_itself(tmp_path):
+    """What all processes have written to its files is on the page, and nothing is added up twice."""
+    program = """
+import os, sys
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+from prometheus_client import Counter
+Counter("shop_sales", "Sales.").inc(3)
+from django_vtasks.metrics import exposition, projects
+assert projects.collect() == {}
+page = exposition.Page([lambda: {("vtasks_active_tasks", ("default",)): 1}], projects.collect)
+print(page.render("")[0].decode())
+exposition.forget_process(os.getpid())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=30
+    )
+    scrape = Scrape(done.stdout)
+
+    assert scrape.value("shop_sales_total") == 3
+    assert scrape.value("vtasks_active_tasks") == 1
