@@ -6,10 +6,10 @@ import statistics
 import sys
 from importlib.metadata import version
 
-from load_tests import clearing, periodic, scenarios, stage, tree
+from load_tests import clearing, metering, periodic, scenarios, stage, tree
 from load_tests.scenarios import Figures
 
-SCENARIOS = scenarios.SCENARIOS | tree.SCENARIOS | periodic.SCENARIOS | clearing.SCENARIOS
+SCENARIOS = scenarios.SCENARIOS | tree.SCENARIOS | periodic.SCENARIOS | clearing.SCENARIOS | metering.SCENARIOS
 SMALL = 100
 
 

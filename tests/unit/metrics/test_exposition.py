@@ -6,6 +6,7 @@ import sys
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from django_vtasks.metrics import exposition, projects, tally
 from django_vtasks.metrics.catalogue import CATALOGUE
@@ -22,7 +23,7 @@ VALUES = {
 }
 
 
-def page(*sources, project=None):
+def page(*sources, project=dict):
     return Page(sources, project)
 
 
@@ -47,6 +48,30 @@ def test_a_scraper_may_ask_for_openmetrics():
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert body.endswith(b"# EOF\n")
     assert "vtasks_tasks_processed" in {family.name for family in parse_openmetrics(body.decode())}
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_the_page_says_what_prometheus_client_would(accept):
+    odd = {("vtasks_active_tasks", ('back\\slash "quote"\nline',)): 1.5, ("vtasks_reporter", ()): 1}
+    registry = CollectorRegistry()
+    registry.register(Collector(lambda: VALUES | odd))
+    theirs, content_type = exposition.default_page(accept, registry)
+    ours, same_type = page(lambda: VALUES | odd).render(accept)
+
+    assert same_type == content_type
+    assert _meaning(ours, accept) == _meaning(theirs, accept)
+    heads = {line for line in theirs.decode().splitlines() if line.startswith("#")}
+    assert {line for line in ours.decode().splitlines() if line.startswith("#")} == heads
+
+
+def _meaning(body, accept):
+    parse = parse_openmetrics if accept else parse_text
+    return {
+        (family.name, family.type, family.documentation): {
+            (sample.name, *sorted(sample.labels.items())): sample.value for sample in family.samples
+        }
+        for family in parse(body.decode())
+    }
 
 
 def test_sources_add_up():

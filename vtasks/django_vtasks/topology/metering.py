@@ -49,9 +49,8 @@ class Metering:
             sorted(queues),
             is_wanted=(lambda: self._is_served) if own_processes else _is_scraped,
         )
-        self._page = Page((tally.values, self._totals.counts, self._told), self._totals.project)
-        if not own_processes:
-            self._page = Page()
+        page = Page((tally.values, self._totals.counts, self._told), self._totals.project)
+        self._render = page.render if own_processes else exposition.default_page
 
     def shown(self, *, is_served: bool) -> Self:
         """Note whether the page can be had: who shows nothing must not be the one that looks at the store."""
@@ -77,18 +76,19 @@ class Metering:
         match event:
             case ChildSaid(message=Snapshot() as snapshot):
                 self._totals.note(event.name, event.incarnation, snapshot)
-            case ChildReady(pid=int() as pid):
-                self._pids[event.name, event.incarnation] = pid
+            case ChildReady(pid=int() as number):
+                self._pids[event.name, event.incarnation] = number
             case ChildExited():
                 self._totals.ended(event.name, event.incarnation)
-                if pid := self._pids.pop((event.name, event.incarnation), None):
+                pid = self._pids.pop((event.name, event.incarnation), None)
+                if pid is not None:
                     exposition.forget_process(pid)
             case TreeStopping():
                 self._reporter.stop()
 
     def page(self, accept: str) -> Response:
         """Return the page for a scraper that accepts this."""
-        body, content_type = self._page.render(accept)
+        body, content_type = self._render(accept)
         return Response(HTTPStatus.OK, body, content_type)
 
     def _told(self) -> dict[Key, Value]:
