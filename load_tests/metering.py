@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from itertools import batched
 from pathlib import Path
 
+from django_vtasks.publishing import Call
 from load_tests.scenarios import CONCURRENCY, DRAIN_TIMEOUT, Figures, backend, empty_queue, enqueue, left
-from load_tests.stage import Worker
+from load_tests.stage import Worker, WorkerReport
 from load_tests.tree import until
 from tests.servers import free_port
 
@@ -33,7 +34,7 @@ def scrape(count: int) -> Figures:
         _enqueue_many_names(EACH)
         until(lambda: not left(), "all tasks have ended", DRAIN_TIMEOUT)
         until(lambda: _page(port).count(b"vtasks_task_duration_seconds_count") == NAMES, "all names are on the page")
-        milliseconds = []
+        milliseconds, page = [], b""
         for _ in range(SCRAPES):
             _enqueue_many_names(1)  # what has changed since the last scrape is no part of a cache
             until(lambda: not left(), "all tasks have ended", DRAIN_TIMEOUT)
@@ -45,26 +46,30 @@ def scrape(count: int) -> Figures:
 
 
 def metrics_cost(count: int) -> Figures:
-    """Drain no-op tasks without prometheus_client, with it, and with a port that is scraped each second, in turns."""
-    rates: dict[str, list[float]] = {"without": [], "with": [], "scraped": []}
+    """Drain no-op tasks without prometheus_client, with it, and with a port that is scraped each second, in turns.
+
+    The CPU of a task varies less from run to run than the rate does.
+    """
+    reports: dict[str, list[WorkerReport]] = {"without": [], "with": [], "scraped": []}
     with tempfile.TemporaryDirectory(prefix="vtasks-blocked-") as directory:
         Path(directory, "sitecustomize.py").write_text("import sys\nsys.modules['prometheus_client'] = None\n")
         for turn in range(ROUNDS):
-            kinds = list(rates)
+            kinds = list(reports)
             for kind in kinds[turn % len(kinds) :] + kinds[: turn % len(kinds)]:
                 with _blocked(directory if kind == "without" else None):
-                    rates[kind].append(_drain(count, free_port() if kind == "scraped" else None))
-    figures = {f"{kind}/s": statistics.median(values) for kind, values in rates.items()}
+                    reports[kind].append(_drain(count, free_port() if kind == "scraped" else None))
+    figures = {f"{kind}/s": count / statistics.median(run.seconds for run in runs) for kind, runs in reports.items()}
     for kind in ("with", "scraped"):
-        ratios = [value / base for value, base in zip(rates[kind], rates["without"], strict=True)]
-        figures[f"{kind} ratio"] = statistics.median(ratios)
+        pairs = list(zip(reports[kind], reports["without"], strict=True))
+        figures[f"{kind} rate"] = statistics.median(base.seconds / run.seconds for run, base in pairs)
+        figures[f"{kind} CPU"] = statistics.median(run.cpu_seconds / base.cpu_seconds for run, base in pairs)
     return figures
 
 
 SCENARIOS: dict[str, Callable[[int], Figures]] = {scenario.__name__: scenario for scenario in (scrape, metrics_cost)}
 
 
-def _drain(count: int, port: int | None) -> float:
+def _drain(count: int, port: int | None) -> WorkerReport:
     with empty_queue():
         enqueue("noop", count)
         options = [] if port is None else [f"--metrics-port={port}"]
@@ -77,13 +82,13 @@ def _drain(count: int, port: int | None) -> float:
         report = worker.finish(DRAIN_TIMEOUT)
         if waiting := left():
             raise RuntimeError(f"{waiting} of {count} tasks were not run.")
-    return count / report.seconds
+    return report
 
 
 def _enqueue_many_names(each: int) -> None:
     from load_tests import named
 
-    calls = [(task, (), {}) for task in named.TASKS for _ in range(each)]
+    calls: list[Call] = [(task, (), {}) for task in named.TASKS for _ in range(each)]
     for some in batched(calls, 1000):
         backend().enqueue_many(some)
 

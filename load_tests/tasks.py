@@ -11,7 +11,7 @@ from typing import Any
 from django.tasks import TaskContext
 
 from django_vtasks import task
-from load_tests import named as named  # a worker knows what its tasks modules import
+from load_tests import named  # noqa: F401 - a worker knows what its tasks modules import
 
 if path := os.environ.get("LOAD_TEST_STAMPS"):
     from load_tests.apps import stamp as _stamp

@@ -11,7 +11,7 @@ from tests import servers
 
 
 def require_server(name: str) -> None:
-    """Skip the test if it cannot have this server (`postgres`, `mariadb`, `valkey`, `redis`, `prometheus`); in CI fail it."""
+    """Skip the test if it cannot have this server (`postgres`, `mariadb`, `valkey`, `redis`, …); in CI fail it."""
     available = name in connections if name in servers.DATABASES else name in servers.installed()
     if available:
         return

@@ -30,6 +30,13 @@ def using(stage, alias):
     return "default" if alias == "valkey" else alias
 
 
+def _enqueue_and_undo(using):
+    with transaction.atomic(using=using):
+        tasks.note.enqueue("a")
+        async_to_sync(tasks.note.aenqueue)("c")
+        raise Undo
+
+
 def test_outside_of_one_at_once(stage, submitted):
     tasks.note.enqueue("a")
     stage.enqueue_many([(tasks.note, ("b",), {})] * 3)
@@ -49,10 +56,8 @@ def test_at_the_commit(stage, submitted, using):
 
 
 def test_not_when_it_is_rolled_back(stage, submitted, using):
-    with pytest.raises(Undo), transaction.atomic(using=using):
-        tasks.note.enqueue("a")
-        async_to_sync(tasks.note.aenqueue)("c")
-        raise Undo
+    with pytest.raises(Undo):
+        _enqueue_and_undo(using)
 
     assert submitted() == stage.size() == 0
 
@@ -60,9 +65,8 @@ def test_not_when_it_is_rolled_back(stage, submitted, using):
 def test_not_when_its_savepoint_is_rolled_back(stage, submitted, using):
     with transaction.atomic(using=using):
         tasks.note.enqueue("stays")
-        with pytest.raises(Undo), transaction.atomic(using=using):
-            tasks.note.enqueue("goes")
-            raise Undo
+        with pytest.raises(Undo):
+            _enqueue_and_undo(using)
 
     assert submitted() == stage.size() == 1
 

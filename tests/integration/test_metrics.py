@@ -7,8 +7,12 @@ import random
 import signal
 import socket
 import subprocess
-import pytest
+from datetime import timedelta
 
+import pytest
+from django.utils import timezone
+
+from tests import servers
 from tests.batchapp import tasks as batches
 from tests.databases import require_server
 from tests.integration.pages import Pages, free_port
@@ -282,12 +286,19 @@ class TestPages:
         tasks.note.enqueue("ran")
         scrape = scraper.until(lambda s: s.value(PROCESSED) and s.value("vtasks_queue_depth") is not None, "a task")
         checked = subprocess.run(
-            ["promtool", "check", "metrics"], input=scrape.text, capture_output=True, text=True, check=False, timeout=20
+            [servers.find("promtool") or "", "check", "metrics"],
+            input=scrape.text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
         )
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-OWN_METRICS = f"""{HEAD.replace("from tests", "from prometheus_client import Counter, Gauge, Histogram" + chr(10) + "from tests")}
+OWN_METRICS = f"""from prometheus_client import Counter, Gauge, Histogram
+
+{HEAD}
 sales = Counter("shop_sales", "Sales.", ["kind"])
 prices = Histogram("shop_price_euros", "Prices.", buckets=[1, 10])
 last = Gauge("shop_last_sale", "Number of the last sale.")
@@ -310,8 +321,4 @@ def _leader(scrapers):
 
 
 def _in_an_hour():
-    from datetime import timedelta
-
-    from django.utils import timezone
-
     return timezone.now() + timedelta(hours=1)

@@ -32,9 +32,11 @@ def test_an_embedded_worker_s_are_on_the_page_of_the_site(serve, stage, command)
     assert scrape.value("vtasks_tasks_submitted_total", task_name=tasks.note.module_path) == 5
     assert scrape.value("vtasks_tasks_submitted_total", task_name=tasks.anote.module_path) == 5
     assert scrape.value("vtasks_actor_up", actor="default#1") == 1
-    assert scrape.text.count("# TYPE vtasks_tasks_processed counter") + scrape.text.count(
-        "# TYPE vtasks_tasks_processed_total counter"
-    ) == 1
+    assert (
+        scrape.text.count("# TYPE vtasks_tasks_processed counter")
+        + scrape.text.count("# TYPE vtasks_tasks_processed_total counter")
+        == 1
+    )
     scrape = scraper.until_value(1, "vtasks_reporter")
     assert scrape.value("vtasks_queue_depth", queue="default") == 0
     assert scraper.went_back == []

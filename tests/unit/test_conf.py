@@ -132,6 +132,12 @@ def test_every_setting_of_the_documentation_is_known_and_no_other():
     assert {conf.PREFIX + name.upper() for name in conf._PARSERS} == EVERY_SETTING.keys()
 
 
+@pytest.mark.parametrize("off", [0, "0", None], ids=["number", "text", "nothing"])
+def test_no_metrics_port_may_be_said_in_several_ways(off):
+    with override_settings(VTASKS_METRICS_PORT=off):
+        assert conf.current().metrics_port is None
+
+
 @pytest.mark.parametrize("setting", ["METRICS_PORT", "HEALTH_PORT", "WORKER_ID", "TASK_CONTEXT"])
 def test_none_means_that_an_optional_setting_is_not_given(setting):
     with override_settings(**{f"VTASKS_{setting}": None}):

@@ -8,7 +8,7 @@ from django_vtasks import observers
 from django_vtasks.brokers.base import Ack, Bury, Due, Reclaimed, Release, Retry, TaskFailure, Tick
 from django_vtasks.brokers.memory import MemoryBroker
 from django_vtasks.metrics import tally
-from django_vtasks.publishing import Publisher
+from django_vtasks.publishing import Call, Publisher
 from django_vtasks.scheduler.announcer import Announcer
 from django_vtasks.scheduler.entries import load
 from django_vtasks.worker.timing import ClaimTimer
@@ -34,7 +34,7 @@ def fresh():
 
 @pytest.fixture
 def publisher():
-    return Publisher("default", MemoryBroker(), Sender, lambda task: None, validates_once=False)
+    return Publisher("default", MemoryBroker(), Sender, lambda _: None, validates_once=False)
 
 
 def submitted():
@@ -55,7 +55,9 @@ class TestSubmitted:
     def test_a_bulk_counts_by_task_and_queue(self, publisher):
         with override_settings(VTASKS_QUEUES=["emails"]):
             emails = add.using(queue_name="emails")
-        one, other, third = ((task, (1, 2), {}) for task in (add, multiply, emails))
+        one: Call = (add, (1, 2), {})
+        other: Call = (multiply, (1, 2), {})
+        third: Call = (emails, (1, 2), {})
         publisher.publish([one, one, one, other, other, third, one])
 
         assert submitted() == {

@@ -55,22 +55,21 @@ def submitted(envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> None:
 
 def settled(settlements: Sequence[Settlement], accepted: Sequence[bool]) -> None:
     """Count the ends of tasks that a store has taken in; not those of claims that were no longer their owner's."""
+    known = tally.runs
     for settlement, is_accepted in zip(settlements, accepted, strict=True):
-        if is_accepted and isinstance(settlement, Ack | Bury):
-            _count_end(settlement)
-
-
-def _count_end(settlement: Ack | Bury) -> None:
-    envelope, seconds = settlement.claim.envelope, settlement.seconds
-    if seconds is None:  # there may be any number of names that no worker knows
-        tally.processed[tally.UNKNOWN, envelope.queue, tally.FAILURE].value += 1
-        return
-    runs = tally.runs[envelope.task, envelope.queue]
-    if type(settlement) is Ack:
-        runs.success.value += 1
-    else:
-        runs.failure.value += 1
-    runs.duration.observe(seconds)
+        kind = type(settlement)
+        if not is_accepted or (kind is not Ack and kind is not Bury):
+            continue
+        envelope, seconds = settlement.claim.envelope, settlement.seconds  # type: ignore[union-attr] # one of these two
+        if seconds is None:  # there may be any number of names that no worker knows
+            tally.processed[tally.UNKNOWN, envelope.queue, tally.FAILURE].value += 1
+            continue
+        runs = known[envelope.task, envelope.queue]
+        if kind is Ack:
+            runs.success.value += 1
+        else:
+            runs.failure.value += 1
+        runs.duration.observe(seconds)
 
 
 def rescued(reclaimed: Reclaimed, cause: str) -> None:

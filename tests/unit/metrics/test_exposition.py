@@ -12,10 +12,11 @@ from django_vtasks.metrics import exposition, projects, tally
 from django_vtasks.metrics.catalogue import CATALOGUE
 from django_vtasks.metrics.exposition import Collector, Page
 from django_vtasks.metrics.snapshot import Snapshot
+from django_vtasks.metrics.tally import Key, Value
 from django_vtasks.metrics.totals import Totals
 from tests.integration.scrapes import Scrape
 
-VALUES = {
+VALUES: dict[Key, Value] = {
     ("vtasks_tasks_processed", ("shop.tasks.sell", "default", "success")): 3,
     ("vtasks_task_duration_seconds", ("shop.tasks.sell", "default")): (2, 1, *[0] * 13, 1, 301.5),
     ("vtasks_active_tasks", ("default",)): 1,
@@ -52,7 +53,7 @@ def test_a_scraper_may_ask_for_openmetrics():
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
 def test_the_page_says_what_prometheus_client_would(accept):
-    odd = {("vtasks_active_tasks", ('back\\slash "quote"\nline',)): 1.5, ("vtasks_reporter", ()): 1}
+    odd: dict[Key, Value] = {("vtasks_active_tasks", ('back\\slash "quote"\nline',)): 1.5, ("vtasks_reporter", ()): 1}
     registry = CollectorRegistry()
     registry.register(Collector(lambda: VALUES | odd))
     theirs, content_type = exposition.default_page(accept, registry)
@@ -148,7 +149,7 @@ class TestProjects:
     def test_openmetrics_has_them_too(self, registry):
         totals = Totals()
         totals.note("default#1", 1, Snapshot(project=projects.read(registry.collect())))
-        body, _ = page(lambda: {}, project=totals.project).render("application/openmetrics-text; version=1.0.0")
+        body, _ = page(dict, project=totals.project).render("application/openmetrics-text; version=1.0.0")
 
         assert {"shop_sales", "shop_stock", "shop_price_euros", "shop_build"} <= {
             family.name for family in parse_openmetrics(body.decode())

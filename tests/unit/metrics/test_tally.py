@@ -46,14 +46,12 @@ def test_beyond_the_limit_the_status_is_still_told():
             cells.clear()
 
 
-@pytest.mark.parametrize(
-    ("value", "bucket"), [(0.0, 0), (0.5, 0), (1.0, 0), (1.1, 1), (10.0, 1), (10.1, 2), (1e9, 2)]
-)
+@pytest.mark.parametrize(("value", "bucket"), [(0.0, 0), (0.5, 0), (1.0, 0), (1.1, 1), (10.0, 1), (10.1, 2), (1e9, 2)])
 def test_a_bound_belongs_to_its_bucket(value, bucket):
     distribution = Distribution((1.0, 10.0))
     distribution.observe(value)
 
-    assert distribution.read() == tuple(int(place == bucket) for place in range(3)) + (value,)
+    assert distribution.read() == (*(int(place == bucket) for place in range(3)), value)
 
 
 def test_no_count_of_many_threads_is_lost(cells):

@@ -1,10 +1,13 @@
 """Sums over actors that live and have died: whatever order messages come in, nothing goes back."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from django_vtasks.metrics.projects import ProjectFamily
 from django_vtasks.metrics.snapshot import Changes, Snapshot
+from django_vtasks.metrics.tally import Key, Value
 from django_vtasks.metrics.totals import Totals, plus, summed
 
 SOLD = "vtasks_tasks_processed", ("shop.tasks.sell", "default", "success")
@@ -67,7 +70,8 @@ def test_an_actor_and_its_successor_may_live_at_the_same_time():
 
 @given(st.lists(st.tuples(st.sampled_from(["count", "die", "say"]), st.integers(0, 3)), max_size=60))
 def test_no_sum_ever_goes_back_nor_above_what_was_counted(steps):
-    totals, true, seen = Totals(), [0, 0, 0, 0], 0
+    totals, true = Totals(), [0, 0, 0, 0]
+    seen: Any = 0
     counts, incarnations = [0, 0, 0, 0], [1, 1, 1, 1]
     for step, actor in steps:
         if step == "count":
@@ -79,7 +83,7 @@ def test_no_sum_ever_goes_back_nor_above_what_was_counted(steps):
             totals.ended(f"default#{actor}", incarnations[actor])
             counts[actor] = 0
             incarnations[actor] += 1
-        now = totals.counts().get(SOLD, 0)
+        now: Any = totals.counts().get(SOLD, 0)
         assert seen <= now <= sum(true)
         seen = now
 
@@ -123,7 +127,7 @@ def test_histograms_add_up_bucket_by_bucket():
 
 
 def test_changes_are_what_has_not_been_taken():
-    now = {SOLD: 1}
+    now: dict[Key, Value] = {SOLD: 1}
     changes = Changes(lambda: dict(now))
 
     assert changes.take() == {SOLD: 1}

@@ -1,6 +1,7 @@
 """What a worker says of itself when it starts, above all how many connections it may open."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from django.test import override_settings
@@ -43,6 +44,14 @@ def test_each_running_task_may_have_a_connection_beside_those_of_each_actor_and_
     broker = backend_with_broker(plan.backend).broker
 
     assert banner.expected_connections(plan, broker) == 2 + 2 * (20 + own) + 3 * (5 + own)
+
+
+def test_who_reads_the_store_for_the_metrics_may_have_a_connection_of_its_own(plan):
+    broker = backend_with_broker(plan.backend).broker
+    without = banner.expected_connections(plan, broker)
+    assert without is not None
+
+    assert banner.expected_connections(replace(plan, metrics_port=9100), broker) == without + 1
 
 
 def test_a_store_that_is_no_database_has_no_line_about_connections(plan, monkeypatch):

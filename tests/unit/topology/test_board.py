@@ -122,7 +122,7 @@ def test_an_actor_is_up_when_it_is_ready(board, supervisor):
 def test_memory_is_looked_at_now_and_then(board, clock, monkeypatch):
     memory = {("mail#1",): 30_000_000, ("mail#2",): 30_000_000, ("supervisor",): 1_000}
     assert told(board, "vtasks_actor_memory_bytes") == memory
-    monkeypatch.setattr(topology_board, "_own_memory", lambda pid: None)
+    monkeypatch.setattr(topology_board, "_own_memory", lambda _: None)
     clock.now += MEMORY_EVERY - 1
     assert told(board, "vtasks_actor_memory_bytes") == memory
     clock.now += 1
@@ -130,5 +130,7 @@ def test_memory_is_looked_at_now_and_then(board, clock, monkeypatch):
 
 
 def test_the_memory_of_this_very_process_can_be_told():
-    assert 1_000_000 < topology_board._own_memory(os.getpid()) < 10_000_000_000
+    own = topology_board._own_memory(os.getpid())
+    assert own is not None
+    assert 1_000_000 < own < 10_000_000_000
     assert topology_board._own_memory(2**22 + 1) is None

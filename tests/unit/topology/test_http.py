@@ -393,7 +393,7 @@ def test_a_route_that_takes_too_long_costs_nothing_more_after_its_connection_was
 
 
 def test_a_large_answer_reaches_a_client_that_reads(serve):
-    assert ask(serve({"/large": lambda accept: Response(200, LARGE)}), "/large")[1] == LARGE
+    assert ask(serve({"/large": lambda _: Response(200, LARGE)}), "/large")[1] == LARGE
 
 
 def test_beyond_the_most_connections_at_a_time_a_client_is_turned_away_at_once(serve):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from django_vtasks.topology import outside as outside_module
-from django_vtasks.topology.http import listen
+from django_vtasks.topology.http import Response, listen
 from django_vtasks.topology.notify import Notifier
 from django_vtasks.topology.outside import Outside
 from tests.unit.topology.doubles import a_plan
@@ -61,8 +61,8 @@ def told(systemd):
 
 @pytest.fixture
 def open_to(health):
-    def make(notifier=None, **fields):
-        return Outside(a_plan(**fields), health, notifier or Notifier())
+    def make(notifier=None, metrics=None, **fields):
+        return Outside(a_plan(**fields), health, notifier or Notifier(), metrics)
 
     return make
 
@@ -77,6 +77,56 @@ def ask(port, path):
 
 async def page(port, path):
     return await asyncio.to_thread(ask, port, path)
+
+
+def raw(port, path, accept):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"Accept": accept})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+class TestMetrics:
+    @staticmethod
+    def page(accept):
+        return Response(200, f"for {accept}")
+
+    async def test_have_a_port_of_their_own(self, open_to, free_port):
+        with open_to(metrics=self.page, metrics_port=free_port) as outside:
+            assert (outside.port, outside.metrics_port) == (None, free_port)
+            assert not outside.is_watched, "nobody asks for the health page"
+            assert await asyncio.to_thread(raw, free_port, "/metrics", "text/plain") == (200, "for text/plain")
+            assert (await asyncio.to_thread(raw, free_port, "/live", ""))[0] == 404
+
+    async def test_share_one_with_the_health_pages(self, open_to, free_port):
+        with open_to(metrics=self.page, metrics_port=free_port, health_port=free_port) as outside:
+            assert outside.port == outside.metrics_port == free_port
+            assert (await asyncio.to_thread(raw, free_port, "/metrics", ""))[0] == 200
+            assert (await asyncio.to_thread(raw, free_port, "/live", ""))[0] == 200
+
+    async def test_are_answered_while_the_loop_stands_still(self, open_to, free_port):
+        with open_to(metrics=self.page, metrics_port=free_port):
+            assert raw(free_port, "/metrics", "x") == (200, "for x"), "asked by the loop itself, which waits"
+
+    async def test_without_a_page_there_is_no_port(self, open_to, free_port):
+        with open_to(metrics=None, metrics_port=free_port) as outside:
+            assert outside.metrics_port is None
+
+    async def test_of_two_ports_one_in_use_costs_its_own_pages_alone(self, open_to, free_port, caplog):
+        with socket.create_server(("", 0)) as taken:
+            used = taken.getsockname()[1]
+            with open_to(metrics=self.page, metrics_port=used, health_port=free_port) as outside:
+                assert (outside.port, outside.metrics_port) == (free_port, None)
+                assert await page(free_port, "/live") == (200, {"status": "alive"})
+        assert "No metrics: " in caplog.text
+
+    async def test_a_shared_port_in_use_costs_both(self, open_to, caplog):
+        with socket.create_server(("", 0)) as taken:
+            used = taken.getsockname()[1]
+            with open_to(metrics=self.page, metrics_port=used, health_port=used) as outside:
+                assert (outside.port, outside.metrics_port) == (None, None)
+        assert "No health pages and metrics: " in caplog.text
 
 
 class TestPages:

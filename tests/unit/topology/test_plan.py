@@ -28,6 +28,14 @@ def served(**options):
     return {queue.name: (queue.processes, queue.concurrency) for queue in topology.plan(**options).queues}
 
 
+@pytest.mark.parametrize(
+    ("setting", "option", "port"), [(None, None, None), (9100, None, 9100), (9100, 9200, 9200), (9100, 0, None)]
+)
+def test_the_port_of_the_metrics_is_what_the_command_line_says_or_else_the_setting(setting, option, port):
+    with override_settings(VTASKS_METRICS_PORT=setting):
+        assert topology.plan(metrics_port=option).metrics_port == port
+
+
 class TestQueues:
     def test_without_any_setting_there_is_one_with_one_process(self):
         assert topology.plan().queues == [QueuePlan("default", 1, 20)]

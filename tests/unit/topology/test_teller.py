@@ -1,6 +1,7 @@
 """An actor's word to its supervisor: when there is news, and once more at the end."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -25,6 +26,10 @@ class Context:
         return [snapshot.counts for snapshot in self.said if snapshot.counts]
 
 
+def _has_said(context, times):
+    return len(context.counts) == times
+
+
 @pytest.fixture
 def context():
     return Context()
@@ -47,7 +52,7 @@ async def teller(context, monkeypatch):
 @pytest.fixture
 def shop(teller, monkeypatch):
     """Give the project's metrics, which a test sets."""
-    found = {}
+    found: dict[str, projects.ProjectFamily] = {}
     monkeypatch.setattr(teller._project, "_read", lambda: dict(found))
     return found
 
@@ -80,7 +85,7 @@ async def test_all_is_told_again_now_and_then_in_case_a_message_was_lost(teller,
     teller.start()
     for told in range(1, 4):
         tally.submitted[LABELS].value += 1
-        await soon(lambda told=told: len(context.counts) == told)
+        await soon(partial(_has_said, context, told))
     assert [len(counts) for counts in context.counts] == [2, 1, 2]
 
 
@@ -117,6 +122,6 @@ async def test_a_collector_that_raises_is_said_once_and_costs_ours_nothing(telle
     teller.start()
     for told in range(1, 4):
         tally.submitted[LABELS].value += 1
-        await soon(lambda told=told: len(context.counts) == told)
+        await soon(partial(_has_said, context, told))
     await soon(lambda: "cannot be read" in caplog.text)
     assert caplog.text.count("The project's metrics cannot be read") == 1

@@ -76,7 +76,7 @@ def register() -> None:
 
     if process not in _registered:
         _registered.append(process)
-        REGISTRY.register(process)  # type: ignore[arg-type] # its methods are all that counts
+        REGISTRY.register(process)
 
 
 _registered: list[Collector] = []
@@ -105,9 +105,9 @@ class Page:
 
         registry = CollectorRegistry(auto_describe=False)
         if projects.is_gathered_in_files():
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
-            registry.register(_ProjectCollector(self._project))  # type: ignore[arg-type] # its methods are all that counts
+            registry.register(_ProjectCollector(self._project))
         return registry
 
 
@@ -126,8 +126,8 @@ def forget_process(pid: int) -> None:
         return
     from prometheus_client.multiprocess import mark_process_dead
 
-    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or os.environ.get("prometheus_multiproc_dir")
-    mark_process_dead(pid, directory)
+    directory = next(os.environ[name] for name in projects.DIRECTORY if name in os.environ)
+    mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
 
 
 def _metric(family: Family, series: Iterable[tuple[Labels, Value]]) -> Any:
@@ -142,5 +142,6 @@ def _metric(family: Family, series: Iterable[tuple[Labels, Value]]) -> Any:
     kind = CounterMetricFamily if family.kind == COUNTER else GaugeMetricFamily
     metric = kind(family.name, family.help, labels=family.labels)
     for labels, value in series:
+        assert not isinstance(value, tuple)
         metric.add_metric(labels, value)
     return metric

@@ -13,6 +13,9 @@ OF_PROCESSES = ("python_", "process_")
 ADDED = frozenset({"counter", "histogram", "gaugehistogram", "summary"})
 """Kinds whose samples of several processes add up; the others are facts of one actor each."""
 
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"
+"""What names the directory of its multiprocess mode, once so and once so."""
+
 type Labels = tuple[tuple[str, str], ...]
 type Sample = tuple[str, Labels]
 
@@ -38,7 +41,7 @@ def are_readable() -> bool:
 
 def is_gathered_in_files() -> bool:
     """Tell whether prometheus_client's multiprocess mode already adds up what all processes count."""
-    return "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ
+    return any(name in os.environ for name in DIRECTORY)
 
 
 def read(metrics: Iterable[Any]) -> dict[str, ProjectFamily]:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from django_vtasks.metrics.catalogue import (
     CLAIM,
@@ -37,7 +38,7 @@ class Count:
     def __init__(self) -> None:
         self.value = 0
 
-    def read(self) -> Value:
+    def read(self) -> float:
         """Return the number."""
         return self.value
 
@@ -62,7 +63,7 @@ class Distribution:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def read(self) -> Value:
+    def read(self) -> tuple[float, ...]:
         """Return the counts and the sum."""
         return (*self._counts, self._sum)
 
@@ -72,7 +73,7 @@ class Distribution:
         self._sum = 0.0
 
 
-class Cells[C: (Count, Distribution)](dict[Labels, C]):
+class Cells[C: Count | Distribution](dict[Labels, C]):
     """The cells of a family, made when they are asked for."""
 
     def __init__(self, family: Family, make: Callable[[], C]) -> None:
@@ -104,7 +105,7 @@ rescued = _counts(RESCUED)
 given_up = _counts(GIVEN_UP)
 lateness = _distributions(LATENESS)
 
-_ALL: tuple[Cells[Count] | Cells[Distribution], ...] = (
+_ALL: tuple[Cells[Any], ...] = (
     submitted, processed, durations, claims, settlements, rescued, given_up, lateness,
 )  # fmt: skip
 assert all((cells.family.kind == HISTOGRAM) == bool(cells.family.buckets) for cells in _ALL)

@@ -47,7 +47,12 @@ def expected_connections(plan: Plan, broker: Broker) -> int | None:
     if own is None:
         return None
     own_metrics = plan.metrics_port is not None
-    return SUPERVISOR + own_metrics + plan.scheduler + sum(queue.processes * (queue.concurrency + own) for queue in plan.queues)
+    return (
+        SUPERVISOR
+        + own_metrics
+        + plan.scheduler
+        + sum(queue.processes * (queue.concurrency + own) for queue in plan.queues)
+    )
 
 
 def too_many(plan: Plan, most_connections: int | None) -> str | None:

@@ -79,9 +79,7 @@ class Board:
     def values(self) -> Mapping[Key, Value]:
         """Return what is known now."""
         states, now = self._supervisor.states, self._clock()
-        values: dict[Key, Value] = {
-            (RESTARTS.name, key): count for key, count in list(self._restarts.items())
-        }
+        values: dict[Key, Value] = {(RESTARTS.name, key): count for key, count in list(self._restarts.items())}
         values |= {(UP.name, (child.name,)): int(child.state == READY) for child in states}
         vitals = list(self._vitals.values())
         values |= self._by_queue(ACTIVE, "running", vitals)
@@ -104,7 +102,9 @@ class Board:
         with self._looking:
             looked_at, sizes = self._memory
             if self._clock() - looked_at >= MEMORY_EVERY or not pids.keys() <= sizes.keys():
-                found = {name: _own_memory(pid) for name, pid in {**pids, SUPERVISOR: os.getpid()}.items()} if pids else {}
+                found = (
+                    {name: _own_memory(pid) for name, pid in {**pids, SUPERVISOR: os.getpid()}.items()} if pids else {}
+                )
                 sizes = {name: size for name, size in found.items() if size is not None}
                 self._memory = self._clock(), sizes
             return sizes

@@ -1,4 +1,4 @@
-"""The metrics of one worker: what its actors count, what its supervisor knows, what stands in the store, as one page."""
+"""The metrics of one worker: what actors count, what the supervisor knows, and what stands in the store."""
 
 import logging
 import time
@@ -95,9 +95,7 @@ class Metering:
         return summed((self._board.values(), self._reporter.values()))
 
 
-def metering(
-    plan: Plan, supervisor: Supervisor, backend: BrokerBackend, *, own_processes: bool
-) -> Metering | None:
+def metering(plan: Plan, supervisor: Supervisor, backend: BrokerBackend, *, own_processes: bool) -> Metering | None:
     """Return the metrics of a worker, if anybody may ask for them; say so when they are asked for in vain."""
     if not exposition.is_available():
         if plan.metrics_port is not None:
