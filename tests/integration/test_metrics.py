@@ -67,7 +67,9 @@ class TestSums:
         assert scrape.labels("vtasks_actor_memory_bytes", "actor") == {"default#1", "default#2", "supervisor"}
         assert all(2**20 < s.value < 2**30 for s in scrape.samples if s.name == "vtasks_actor_memory_bytes")
 
-    def test_of_what_stands_in_the_store(self, stage, worker, scraper):
+    def test_of_what_stands_in_the_store(self, stage, port, scraper):
+        worker = stage.worker("--processes", "2", "--metrics-port", str(port), VTASKS_LEASE=str(LEASE))
+        worker.until_it_says("takes tasks of", times=2)
         worker.send(signal.SIGTSTP)
         worker.until_it_says("takes no new tasks", times=2)
         for number in range(3):
