@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from decimal import Decimal
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -100,6 +102,13 @@ def test_the_app_has_registered_this_process_once():
     assert REGISTRY.get_sample_value("vtasks_tasks_submitted_total", labels) == 2
 
 
+def test_names_that_somebody_else_has_taken_are_said_and_harm_nobody(monkeypatch, caplog):
+    monkeypatch.setattr(exposition, "process", Collector())  # another one of the same names
+    exposition.register()
+
+    assert "No metrics in the default registry: Duplicated timeseries" in caplog.text
+
+
 def test_another_metric_of_a_name_of_ours_is_refused_by_the_registry():
     registry = CollectorRegistry()
     registry.register(Collector())
@@ -145,6 +154,17 @@ class TestProjects:
         assert scrape.value("vtasks_tasks_processed_total") == 3, "ours are not counted twice"
         assert "python_like" not in text
         assert "_created" not in text
+
+    def test_values_of_any_type_become_what_can_travel(self):
+        class Odd:
+            def collect(self):
+                yield GaugeMetricFamily("shop_odd", "Odd.", value=Decimal("1.5"))  # type: ignore[arg-type] # as somebody may
+
+        registry = CollectorRegistry()
+        registry.register(Odd())
+        [family] = projects.read(registry.collect()).values()
+
+        assert {type(value) for value in family.samples.values()} == {float}
 
     def test_openmetrics_has_them_too(self, registry):
         totals = Totals()

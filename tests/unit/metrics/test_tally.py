@@ -1,5 +1,6 @@
 """Counting in one process: by labels, without a lock, up to a number of names."""
 
+import subprocess
 import sys
 import threading
 
@@ -82,6 +83,23 @@ def test_what_is_reset_begins_anew_for_whoever_keeps_a_cell():
     kept.value += 1
 
     assert tally.values()[SUBMITTED.name, ("shop.tasks.kept", "default")] == 1
+
+
+def test_a_forked_process_begins_with_nothing():
+    """As the workers of a web server that has loaded the project first, and actors."""
+    program = """
+import os
+from django_vtasks.metrics import tally
+tally.submitted["shop.tasks.sell", "default"].value += 5
+if (child := os.fork()) == 0:
+    tally.submitted["shop.tasks.sell", "default"].value += 1
+print(sorted(tally.values().values()), flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+
+    assert sorted(done.stdout.splitlines()) == ["[1]", "[5]"]
 
 
 def test_families_are_in_prometheus_s_style():

@@ -96,12 +96,7 @@ async def test_the_end_tells_everything(teller, context):
     assert context.counts[-1] == {KEY: 1}
 
 
-async def test_what_the_process_was_forked_with_is_forgotten(context, teller):
-    tally.submitted[LABELS].value += 5
-    again = Teller(context, lambda: False)
-    tally.submitted[LABELS].value += 1
-    await again.stop()
-    assert context.counts == [{KEY: 1}]
+async def test_the_registry_of_its_process_shows_none_of_it(teller):
     assert exposition.process.sources == [], "the registry of the actor does not show what its supervisor does"
 
 

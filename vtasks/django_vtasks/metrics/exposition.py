@@ -1,5 +1,6 @@
 """Values → prometheus_client's metrics: for the default registry of a process, and as the page of a worker."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,8 @@ from django_vtasks.metrics.catalogue import CATALOGUE, COUNTER, HISTOGRAM, Famil
 from django_vtasks.metrics.projects import ProjectFamily
 from django_vtasks.metrics.tally import Key, Labels, Value
 from django_vtasks.metrics.totals import summed
+
+logger = logging.getLogger(__name__)
 
 type Source = Callable[[], Mapping[Key, Value]]
 type ProjectSource = Callable[[], Mapping[str, ProjectFamily]]
@@ -74,9 +77,13 @@ def register() -> None:
         return
     from prometheus_client import REGISTRY
 
-    if process not in _registered:
-        _registered.append(process)
+    if process in _registered:
+        return
+    _registered.append(process)
+    try:
         REGISTRY.register(process)
+    except ValueError as error:
+        logger.error("No metrics in the default registry: %s", error)  # noqa: TRY400 - it names them
 
 
 _registered: list[Collector] = []

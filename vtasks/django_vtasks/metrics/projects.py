@@ -54,8 +54,9 @@ def read(metrics: Iterable[Any]) -> dict[str, ProjectFamily]:
 
 
 def _samples(metric: Any) -> dict[Sample, float]:
+    # A collector of the project's own may give values of any type, which would have to travel.
     return {
-        (sample.name, tuple(sample.labels.items())): sample.value
+        (sample.name, tuple((str(label), str(text)) for label, text in sample.labels.items())): float(sample.value)
         for sample in metric.samples
         if not sample.name.endswith("_created")  # of several processes none is right
     }

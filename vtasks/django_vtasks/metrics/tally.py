@@ -1,5 +1,6 @@
 """What this process has counted since it began, in plain dictionaries."""
 
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -139,7 +140,11 @@ def values() -> Mapping[Key, Value]:
 
 
 def reset() -> None:
-    """Begin anew, in the process that was forked from one that has counted; who keeps a cell may go on with it."""
+    """Begin anew; who keeps a cell may go on with it."""
     for cells in _ALL:
         for cell in cells.values():
             cell.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=reset)  # what the parent has counted, the parent tells

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from django_vtasks.metrics import exposition, projects, snapshot, tally
+from django_vtasks.metrics import exposition, projects, snapshot
 from django_vtasks.metrics.snapshot import Snapshot
 from vtasks_supervisor import Context
 
@@ -24,7 +24,7 @@ LAST_WORDS = 0.5
 class Teller:
     """Speaks from start() until stop(), and only when there is news; ``is_busy`` tells whether tasks run.
 
-    For the one actor of a process, which has counted nothing before.
+    For the one actor of a process, whose counts are all the actor's.
     """
 
     def __init__(self, context: Context, is_busy: Callable[[], bool]) -> None:
@@ -35,7 +35,6 @@ class Teller:
         self._told = self._turns = 0
         self._telling: asyncio.Task[None] | None = None
         self._has_failed = False
-        tally.reset()
         # The supervisor shows what is counted here: in this process's registry it would be counted again.
         exposition.process.sources.clear()
 
