@@ -13,6 +13,7 @@ from django.test import modify_settings, override_settings
 
 from django_vtasks import checks
 from django_vtasks.errors import ConfigError
+from django_vtasks.metrics import exposition
 
 TIMEOUT = 60
 DATABASE = "django_vtasks.backends.db.DatabaseTaskBackend"
@@ -207,7 +208,9 @@ def test_without_channels_there_is_no_warning():
 @pytest.fixture
 def installed(monkeypatch):
     """Give a function that makes these packages, and no others, as good as installed."""
-    return lambda *packages: monkeypatch.setattr(checks, "find_spec", lambda name: name if name in packages else None)
+    return lambda *packages: monkeypatch.setattr(
+        exposition, "find_spec", lambda name: name if name in packages else None
+    )
 
 
 def test_the_valkey_backend_without_its_driver_is_an_error_that_says_what_to_install():

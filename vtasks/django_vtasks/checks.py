@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from django.utils.module_loading import import_string
 from django_vtasks import conf
 from django_vtasks.backends.db import DatabaseTaskBackend
 from django_vtasks.backends.immediate import ImmediateBackend
+from django_vtasks.metrics import exposition
 from django_vtasks.scheduler import entries
 
 POOL_SIZE = 4
@@ -71,7 +71,7 @@ def check_command_clash(app_configs: Any = None, **kwargs: Any) -> list[checks.C
 @checks.register("vtasks")
 def check_metrics(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Report a port for metrics that nothing can be served on."""
-    if conf.problems() or not conf.current().metrics_port or find_spec("prometheus_client") is not None:
+    if conf.problems() or not conf.current().metrics_port or exposition.is_available():
         return []
     return [
         checks.Warning(

@@ -193,11 +193,7 @@ class Tree:
 
     def _on_event(self, event: Event) -> None:
         assert self._recovery is not None
-        self._health.note(event)
-        if self._metering is not None:
-            self._metering.note(event)
-        if not isinstance(event, ChildBeat | ChildSaid):
-            asyncio.get_running_loop().call_soon(self._write_report)  # when the place has taken it in
+        self._note(event)
         match event:
             case ChildExited():
                 self._burst.forget(event.name)
@@ -214,6 +210,14 @@ class Tree:
             case TreeStopping():
                 logger.info("Worker %s drains", self._plan.node)
                 self._outside.stopping(self._plan.shutdown_timeout)
+
+    def _note(self, event: Event) -> None:
+        """Let all know of an event who tell of the tree."""
+        self._health.note(event)
+        if self._metering is not None:
+            self._metering.note(event)
+        if not isinstance(event, ChildBeat | ChildSaid):
+            asyncio.get_running_loop().call_soon(self._write_report)  # when the place has taken it in
 
     def _write_report(self) -> None:
         """Have ready what the next renewal of the lease says of this worker."""

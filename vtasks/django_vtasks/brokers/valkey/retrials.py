@@ -7,7 +7,7 @@ from django_vtasks.brokers.base import Retrial
 from django_vtasks.brokers.valkey.failed import FailedList, envelope_of
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.link import Link
-from django_vtasks.brokers.valkey.pushing import new_of, push_of_any_kind
+from django_vtasks.brokers.valkey.pushing import arguments_of_push, new_of
 
 OUTCOMES = {1: Retrial.RETRIED, 0: Retrial.DUPLICATE, None: Retrial.UNKNOWN}
 
@@ -31,5 +31,5 @@ class Retrials:
         envelope = envelope_of(record)
         if envelope is None:
             return Retrial.UNREADABLE
-        keys, arguments = push_of_any_kind(self._keys, [new_of(envelope.anew(time.time()))])
+        keys, arguments = arguments_of_push([new_of(envelope.anew(time.time()))], self._keys)
         return OUTCOMES[self._link.call("retry", [self._keys.failed, *keys], [record, *arguments])]
