@@ -49,3 +49,17 @@ def test_there_is_room_for_a_note_of_each_task_that_may_run_at_a_time():
     assert found["widgets (batch)"].notes is not None
     assert found["widgets (batch)"].notes.entries == 50
     assert found["scheduler"].notes is None
+
+
+def test_for_the_suspects_of_a_paused_queue_no_actor_is_started_until_it_is_resumed(monkeypatch):
+    """It would end at once, and be started again at every look."""
+    tree, started = Tree(a_plan(queues=[PLAIN, BATCHING]), place=Place.PROCESS), []
+    monkeypatch.setattr(tree._supervisor, "add", lambda spec: started.append(spec.name))
+
+    tree._paused = {"mail"}
+    tree._start_suspects({"mail": 2, "widgets": 1})
+    assert started == ["widgets (suspects)"]
+
+    tree._paused = set()
+    tree._start_suspects({"mail": 2})
+    assert started[1:] == ["mail (suspects)"]

@@ -283,7 +283,11 @@ class Broker(Protocol):
         ...
 
     def clear(self, queue: str) -> int:
-        """Delete the tasks of a queue that do not run, with their locks; return how many."""
+        """Delete the tasks of a queue that do not run, with their locks; return how many.
+
+        What is claimed meanwhile either is deleted or is the owner's, what is pushed meanwhile may stay. However long
+        the queue is, nobody else waits long: it is done in many short steps, unless the caller has a transaction.
+        """
         ...
 
     def queues(self) -> list[str]:
