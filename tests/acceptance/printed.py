@@ -166,6 +166,22 @@ for i in range(10):
     process_widgets_batch.using(queue_name="batch_queue").enqueue(widget_id=i)
 """
 
+METRICS_EXTRA = """
+pip install "django-vtasks[metrics]"
+"""
+
+AVAILABLE_METRICS = """
+| Metric | Type | Labels | Description |
+|---|---|---|---|
+| `tasks_submitted_total` | Counter | `task_name`, `queue` | Tasks enqueued |
+| `tasks_processed_total` | Counter | `task_name`, `queue`, `status` | Tasks processed |
+| `task_duration_seconds` | Histogram | `task_name`, `queue` | Execution time |
+| `active_tasks` | Gauge | `queue` | Currently processing |
+| `queue_depth` | Gauge | `queue` | Tasks waiting |
+"""
+
+WITH_METRICS = "python manage.py runworker --metrics-port 9100"
+
 CLEAR_A_QUEUE = """
 # Clear a specific queue
 python manage.py clear_queue --backend-alias=default --queue=default

@@ -3,8 +3,10 @@
 import signal
 import time
 import unittest
+import urllib.request
 from datetime import datetime
 from datetime import time as clock
+from importlib.metadata import metadata
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from django.http import JsonResponse
 from django.tasks import TaskResult, TaskResultStatus, task_backends
 from django.test import AsyncRequestFactory, override_settings
 from django.utils.timezone import get_default_timezone
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests import servers
 from tests.acceptance import printed
@@ -34,6 +37,7 @@ VTASKS_SCHEDULE["cleanup"]["schedule"] = 1
 """
 
 MORE_TASKS = """
+import asyncio
 from pathlib import Path
 
 from django.tasks import task as django_task
@@ -65,6 +69,11 @@ def remind(user_id):
 @task
 def fail():
     raise ValueError("on purpose")
+
+@task
+async def hold():
+    await remind.aenqueue(1)
+    await asyncio.sleep(3600)
 
 @django_task
 def plain(word):
@@ -341,6 +350,50 @@ def test_batches_as_printed_are_one_call_for_each_function(make_project, store, 
     assert worker.log.count("Processed") == 1
     assert store.broker.failed(10) == []
     assert "batch_queue (batch)" in worker.actors()
+
+
+# Metrics & Observability ----------------------------------------------------------------------------------------------
+
+PORT = "9100"
+
+
+def test_the_extra_of_metrics_is_there():
+    assert printed.METRICS_EXTRA.strip() == 'pip install "django-vtasks[metrics]"'
+
+    assert "metrics" in (metadata("django-vtasks").get_all("Provides-Extra") or [])
+
+
+def test_a_worker_serves_the_metrics_that_are_printed(project, store, start):
+    project.tasks.hold.enqueue()
+    port = servers.free_port()
+    start(project, printed.WITH_METRICS.replace(PORT, str(port)))
+
+    families = eventually(lambda: _all_printed(port), "all metrics are there")
+    for name, (kind, labels) in _printed_metrics().items():
+        family = families[name]
+        assert family.type == kind, name
+        assert all(labels == set(sample.labels) - {"le"} for sample in family.samples), name
+    assert {"queue": "emails"} in [sample.labels for sample in families["vtasks_queue_depth"].samples]
+    active = {sample.labels["queue"]: sample.value for sample in families["vtasks_active_tasks"].samples}
+    assert active["default"] == 1
+
+
+def _all_printed(port):
+    """Return the families on the worker's page by name, once all that are printed are there."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+    return families if families.keys() >= _printed_metrics().keys() else None
+
+
+def _printed_metrics():
+    """Return the type and the labels of each metric in the table, by the name of its family."""
+    rows = [
+        [cell.strip(" `") for cell in row.strip("|").split("|")] for row in printed.AVAILABLE_METRICS.split("\n")[3:-1]
+    ]
+    return {
+        f"vtasks_{name.removesuffix('_total')}": (kind.lower(), {label.strip(" `") for label in labels.split(",")})
+        for name, kind, labels, _ in rows
+    }
 
 
 # Queue Management -----------------------------------------------------------------------------------------------------
