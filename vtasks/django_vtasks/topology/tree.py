@@ -295,7 +295,9 @@ class Tree:
 
     def _look(self) -> None:
         assert self._recovery is not None
-        self._paused = self._broker.paused()
+        # When nobody watches and there is nothing to start, nobody needs to know.
+        needs_to_know = self._outside.is_watched or self._health.suspects
+        self._paused = self._broker.paused() if needs_to_know else ()
         self._health.note_paused(self._paused)
         self._health.suspects = self._recovery.look_for_suspects()
         if self._outside.is_watched:

@@ -1,5 +1,7 @@
 """Which queues are paused; each claim looks at the same table."""
 
+from django.db import connections
+
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.models import PauseRow
 
@@ -21,5 +23,7 @@ class Pausing:
             self._tables.announce({queue})
 
     def paused(self) -> set[str]:
-        """Return the queues that are paused."""
-        return set(PauseRow.objects.using(self._tables.using).values_list("queue", flat=True))
+        """Return the queues that are paused; without the ORM, as workers ask again and again."""
+        with connections[self._tables.using].cursor() as cursor:
+            cursor.execute("SELECT queue FROM vtasks_pause")
+            return {queue for (queue,) in cursor.fetchall()}
