@@ -1,6 +1,8 @@
 """What a supervisor's events come to in metrics."""
 
 import os
+import threading
+import time
 
 import pytest
 
@@ -122,10 +124,27 @@ def test_an_actor_is_up_when_it_is_ready(board, supervisor):
 def test_memory_is_looked_at_now_and_then(board, clock, monkeypatch):
     memory = {("mail#1",): 30_000_000, ("mail#2",): 30_000_000, ("supervisor",): 1_000}
     assert told(board, "vtasks_actor_memory_bytes") == memory
-    monkeypatch.setattr(topology_board, "_own_memory", lambda _: None)
+    looked = threading.Event()
+    monkeypatch.setattr(topology_board, "_own_memory", lambda _: looked.set())
     clock.now += MEMORY_EVERY - 1
     assert told(board, "vtasks_actor_memory_bytes") == memory
+    assert not looked.is_set()
     clock.now += 1
+    board.values()  # the look that this begins is for the next scrape
+    assert looked.wait(10.0)
+    until = time.monotonic() + 10.0
+    while told(board, "vtasks_actor_memory_bytes"):
+        assert time.monotonic() < until
+
+
+def test_a_process_that_is_gone_has_no_memory(board, supervisor):
+    assert len(told(board, "vtasks_actor_memory_bytes")) == 3
+    supervisor.states.pop()
+    assert set(told(board, "vtasks_actor_memory_bytes")) == {("mail#1",), ("supervisor",)}
+
+
+def test_actors_without_processes_have_none(board, supervisor):
+    supervisor.states = [child._replace(pid=None) for child in supervisor.states]
     assert told(board, "vtasks_actor_memory_bytes") == {}
 
 

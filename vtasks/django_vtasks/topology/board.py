@@ -43,8 +43,8 @@ class Board:
             (child.name, cause): 0 for child in supervisor.states for cause in CAUSES.values()
         }
         self._suspects = {suspects_of(queue) for queue in plan.queue_names}
-        self._memory: tuple[float, dict[str, int]] = float("-inf"), {}
-        self._looking = threading.Lock()
+        self._memory: dict[str, int | None] = {}
+        self._looked_at: float | None = None
 
     def note(self, event: Event) -> None:
         """Take in what a supervisor's hook is told."""
@@ -98,16 +98,22 @@ class Board:
         return {(family.name, (queue,)): count for queue, count in sums.items()}
 
     def _memory_of(self, pids: Mapping[str, int]) -> dict[str, int]:
-        """Return the bytes of processes, a few seconds old; none where actors have no processes of their own."""
-        with self._looking:
-            looked_at, sizes = self._memory
-            if self._clock() - looked_at >= MEMORY_EVERY or not pids.keys() <= sizes.keys():
-                found = (
-                    {name: _own_memory(pid) for name, pid in {**pids, SUPERVISOR: os.getpid()}.items()} if pids else {}
-                )
-                sizes = {name: size for name, size in found.items() if size is not None}
-                self._memory = self._clock(), sizes
-            return sizes
+        """Return the bytes of processes; none where actors have no processes of their own.
+
+        As of the last time that somebody asked: a look takes longer than all the rest of a scrape.
+        """
+        if not pids:
+            return {}
+        pids = {**pids, SUPERVISOR: os.getpid()}
+        if self._looked_at is None:
+            self._look_at_memory(pids)
+        elif self._clock() - self._looked_at >= MEMORY_EVERY or not pids.keys() <= self._memory.keys():
+            threading.Thread(target=self._look_at_memory, args=(pids,), name="vtasks-memory", daemon=True).start()
+        return {name: size for name, size in self._memory.items() if name in pids and size is not None}
+
+    def _look_at_memory(self, pids: Mapping[str, int]) -> None:
+        self._looked_at = self._clock()
+        self._memory = {name: _own_memory(pid) for name, pid in pids.items()}
 
 
 def _number(value: Value) -> float:
