@@ -166,7 +166,7 @@ def test_only_registered_tasks_run_and_no_path_is_imported(stage):
         f"{HERE}.no_such_task",
         "tests.workapp.missing.task",
         "antigravity.fly",
-        "wsgiref.simple_server.make_server",
+        "poplib.POP3",
         "nodots",
         ".",
         "..",
@@ -177,10 +177,10 @@ def test_only_registered_tasks_run_and_no_path_is_imported(stage):
     touched = stage.ledger.directory / "touched.1"
     ids = {named(stage, path, f"touch {touched}"): path for path in paths}
     tasks.loaded.using(priority=-1).enqueue("antigravity", "antigravity")
-    tasks.loaded.using(priority=-1).enqueue("wsgiref", "wsgiref.simple_server")
+    tasks.loaded.using(priority=-1).enqueue("poplib", "poplib")
     stage.worker()
 
-    stage.ledger.wait_for("antigravity", "wsgiref")
+    stage.ledger.wait_for("antigravity", "poplib")
     stage.until_empty()
     failed = stage.failed()
     assert failed.keys() == ids.keys()
@@ -188,7 +188,7 @@ def test_only_registered_tasks_run_and_no_path_is_imported(stage):
         assert failed[task_id].failure.exception == "django_vtasks.errors.UnknownTask"
         assert repr(path) in failed[task_id].failure.message
     assert stage.ledger.read("antigravity") == [{"loaded": False}]
-    assert stage.ledger.read("wsgiref") == [{"loaded": False}]
+    assert stage.ledger.read("poplib") == [{"loaded": False}]
     assert not touched.exists()
 
 
