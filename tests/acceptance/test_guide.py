@@ -374,15 +374,25 @@ def test_a_worker_serves_the_metrics_that_are_printed(project, store, start):
         assert family.type == kind, name
         assert all(labels == set(sample.labels) - {"le"} for sample in family.samples), name
     assert {"queue": "emails"} in [sample.labels for sample in families["vtasks_queue_depth"].samples]
-    active = {sample.labels["queue"]: sample.value for sample in families["vtasks_active_tasks"].samples}
-    assert active["default"] == 1
+    eventually(lambda: _active(_families(port)) == {"default": 1}, "one task is told to run")
 
 
 def _all_printed(port):
-    """Return the families on the worker's page by name, once all that are printed are there."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+    """Return the families on the worker's page, once all that are printed are there."""
+    families = _families(port)
     return families if families.keys() >= _printed_metrics().keys() else None
+
+
+def _families(port):
+    """Return the families on the worker's page by name."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+
+
+def _active(families):
+    """Return how many tasks run in each queue where any does."""
+    samples = families["vtasks_active_tasks"].samples
+    return {sample.labels["queue"]: sample.value for sample in samples if sample.value}
 
 
 def _printed_metrics():
