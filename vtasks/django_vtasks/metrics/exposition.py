@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -134,7 +135,8 @@ def forget_process(pid: int) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
     directory = next(os.environ[name] for name in projects.DIRECTORY if name in os.environ)
-    mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+    with suppress(OSError):  # somebody else tidies up there, or nobody may
+        mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
 
 
 def _metric(family: Family, series: Iterable[tuple[Labels, Value]]) -> Any:

@@ -193,7 +193,6 @@ class Tree:
 
     def _on_event(self, event: Event) -> None:
         assert self._recovery is not None
-        self._note(event)
         match event:
             case ChildExited():
                 self._burst.forget(event.name)
@@ -210,6 +209,7 @@ class Tree:
             case TreeStopping():
                 logger.info("Worker %s drains", self._plan.node)
                 self._outside.stopping(self._plan.shutdown_timeout)
+        self._note(event)  # last: no trouble with telling may keep the tasks of a dead actor from coming back
 
     def _note(self, event: Event) -> None:
         """Let all know of an event who tell of the tree."""

@@ -104,8 +104,13 @@ class LeaseKeeper:
 
     def _publish(self) -> None:
         report = self._report()
-        if report is not None and report != self._published:
+        if report is None or report == self._published:
+            return
+        try:
             self._coordinator.publish(self._node, report)
+        except Exception as error:  # noqa: BLE001 - the lease, and what depends on it, holds all the same
+            logger.warning("Operators cannot be told how this worker stands: %s", error)
+        else:
             self._published = report
 
     def _take_back(self, now: float) -> None:
