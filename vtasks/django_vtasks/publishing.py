@@ -190,7 +190,7 @@ setting_changed.connect(_forget, dispatch_uid="django_vtasks.publishing")
 class Template:
     """What all envelopes of a task have in common; ``max_rescues`` as in VTASKS_MAX_RESCUES."""
 
-    __slots__ = ("_is_unique", "_max_rescues", "_path", "_priority", "_queue", "_run_after", "submissions", "task")
+    __slots__ = ("_max_rescues", "_path", "_priority", "_queue", "_run_after", "_unique", "submissions", "task")
 
     def __init__(self, task: AnyTask, *, max_rescues: int) -> None:
         self.task = task
@@ -198,7 +198,7 @@ class Template:
         self._queue = str(task.queue_name)
         self._priority = task.priority
         self._run_after = None if task.run_after is None else _timestamp(task.run_after)
-        self._is_unique = isinstance(task, VTask) and task.unique
+        self._unique = task if isinstance(task, VTask) and task.unique else None
         self._max_rescues = max_rescues
         self.submissions = observers.submissions(self._path, self._queue)
 
@@ -221,7 +221,7 @@ class Template:
             priority=self._priority,
             run_after=self._run_after,
             max_rescues=self._max_rescues,
-            unique=_unique(self.task, self._path, args, kwargs) if self._is_unique else None,
+            unique=None if self._unique is None else _unique(self._unique, self._path, args, kwargs),
         )
 
 
@@ -344,7 +344,7 @@ def _timestamp(moment: datetime) -> float:
     return moment.astimezone(UTC).timestamp()
 
 
-def _unique(task: Any, path: str, args: list[Any], kwargs: dict[str, Any]) -> Unique:
+def _unique(task: VTask[..., Any], path: str, args: list[Any], kwargs: dict[str, Any]) -> Unique:
     if task.unique_key is not None:
         identity: Any = task.unique_key
     else:
