@@ -88,9 +88,9 @@ def ticked(lateness: float) -> None:
 def are_told(accepted: Sequence[bool]) -> bool:
     """Tell whether anybody wants to know of calls of which some were accepted: a refusal is told in any case."""
     return (
-        _someone_listens(task_enqueued, log_task_enqueued)
+        False in accepted
+        or _someone_listens(task_enqueued, log_task_enqueued)
         or django_logger.isEnabledFor(logging.DEBUG)
-        or not all(accepted)
     )
 
 
@@ -286,11 +286,8 @@ def _send_while_handling(error: BaseException | None, signal: Signal, sender: ty
 
 def _someone_listens(signal: Signal, djangos_own: Any) -> bool:
     """Tell whether a signal has a receiver beside the one with which Django logs."""
-    own = id(djangos_own)
-    for receiver in signal.receivers:  # noqa: SIM110 - asked for each task, and a generator takes twice as long
-        if receiver[0][0] != own:
-            return True
-    return False
+    receivers = signal.receivers  # asked for each task, and to look at all of them would take twice as long
+    return len(receivers) > 1 or (len(receivers) == 1 and receivers[0][0][0] != id(djangos_own))
 
 
 def _django_logs(signal: Signal, djangos_own: Any, level: int) -> bool:

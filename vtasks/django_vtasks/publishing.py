@@ -1,9 +1,8 @@
 """A call of a task → envelope → broker → TaskResult."""
 
 import hashlib
-import os
-import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -20,18 +19,12 @@ from django.tasks import Task
 from django.utils.json import normalize_json
 from django.utils.timezone import get_default_timezone, is_naive
 
-from django_vtasks import conf, deferral, observers, results
+from django_vtasks import conf, deferral, identity, observers, results
 from django_vtasks.brokers.base import Broker
 from django_vtasks.envelope import Envelope, Unique
 from django_vtasks.errors import InvalidTask
 from django_vtasks.results import AnyResult, AnyTask, Published
 from django_vtasks.tasks import VTask
-
-# A generator of our own: random.seed() in a project must not make all its processes give the same ids.
-_ids = random.Random()  # noqa: S311 - ids are unique, not secret
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ids.seed)
-
 
 type Call = tuple[AnyTask, Sequence[Any], Mapping[str, Any]]
 """A task with its arguments, as the caller gave them."""
@@ -56,6 +49,7 @@ class Publisher:
         self._sender = sender
         self._validate = validate
         self._validates_once = validates_once
+        self._templates = _templates[alias]
 
     def publish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
         """Enqueue calls in order; None stands for one that was refused as a duplicate.
@@ -146,15 +140,14 @@ class Publisher:
 
     def _template(self, task: AnyTask) -> "Template":
         """Return the template of a task that is valid."""
-        key = self._alias, id(task)
-        template = _templates.get(key)
+        template = self._templates.get(id(task))
         if template is None or template.task is not task:
             self._validate(task)
             template = Template(task, max_rescues=conf.current().max_rescues)
             if self._validates_once and task.run_after is None:
-                if len(_templates) >= MOST_KNOWN:
-                    _templates.clear()
-                _templates[key] = template
+                if len(self._templates) >= MOST_KNOWN:
+                    self._templates.clear()
+                self._templates[id(task)] = template
         return template
 
     def _results(
@@ -176,12 +169,13 @@ def _events(
     ]
 
 
-# Each keeps its task, so that no other gets the id of one of these.
-_templates: "dict[tuple[str, int], Template]" = {}
+# By the alias of a backend and the id of a task; each keeps its task, so that no other gets the id of one of these.
+_templates: "defaultdict[str, dict[int, Template]]" = defaultdict(dict)
 
 
 def _forget(**kwargs: Any) -> None:
-    _templates.clear()
+    for known in _templates.values():
+        known.clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="django_vtasks.publishing")
@@ -212,7 +206,7 @@ class Template:
         except ValueError as error:  # bytes that are no text, keys with thousands of digits
             raise TypeError(f"The arguments of {self._path} are not valid JSON: {error}") from error
         return Envelope(
-            id=_ids.getrandbits(128).to_bytes(16).hex(),
+            id=identity.new(),
             task=self._path,
             queue=self._queue,
             args=args,

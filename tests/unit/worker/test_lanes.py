@@ -195,12 +195,12 @@ class TestThreadLanes:
 
 class TestOrmLanes:
     async def ident(self, lanes):
-        async with lanes.lane():
+        with lanes.lane():
             return await sync_to_async(threading.get_ident)()
 
     async def test_one_task_has_one_thread_for_all_its_calls(self):
         lanes = OrmLanes()
-        async with lanes.lane():
+        with lanes.lane():
             idents = {await sync_to_async(threading.get_ident)() for _ in range(5)}
         lanes.close()
 
@@ -212,7 +212,7 @@ class TestOrmLanes:
         meeting = threading.Barrier(6)
 
         async def visit():
-            async with lanes.lane():
+            with lanes.lane():
                 await sync_to_async(meeting.wait)(20)
                 return await sync_to_async(threading.get_ident)()
 
@@ -231,16 +231,15 @@ class TestOrmLanes:
     async def test_a_task_that_makes_no_such_call_starts_no_thread(self):
         before = threading.active_count()
         lanes = OrmLanes()
-        async with lanes.lane():
+        with lanes.lane():
             assert threading.active_count() == before
         lanes.close()
 
     async def test_a_call_that_its_task_no_longer_waits_for_does_not_hold_up_the_next_task(self):
         lanes = OrmLanes()
         gate = threading.Event()
-        async with lanes.lane():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(sync_to_async(gate.wait)(20), 0.05)
+        with lanes.lane(), contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(sync_to_async(gate.wait)(20), 0.05)
         try:
             await asyncio.wait_for(self.ident(lanes), 2)
         finally:
@@ -251,19 +250,48 @@ class TestOrmLanes:
         lanes = OrmLanes()
         gate = threading.Event()
         for _ in range(5):
-            async with lanes.lane():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(sync_to_async(gate.wait)(20), 0.01)
+            with lanes.lane(), contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(sync_to_async(gate.wait)(20), 0.01)
 
         assert lanes._all == []
         gate.set()
 
+    async def test_what_a_task_leaves_behind_cannot_use_the_connection_of_the_next(self):
+        lanes = OrmLanes()
+        gate = asyncio.Event()
+
+        async def outlive():
+            await gate.wait()
+            await sync_to_async(threading.get_ident)()
+
+        with lanes.lane():
+            left_behind = asyncio.create_task(outlive())
+            await asyncio.sleep(0)
+        with lanes.lane():
+            gate.set()
+            with pytest.raises(RuntimeError, match="has ended"):
+                await left_behind
+        lanes.close()
+
+    async def test_loops_on_other_threads_of_a_task_share_its_thread(self):
+        lanes = OrmLanes()
+        meeting = threading.Barrier(4)
+
+        def in_a_loop_of_its_own():
+            meeting.wait(20)
+            return asyncio.run(sync_to_async(threading.get_ident)())
+
+        with lanes.lane():
+            idents = await asyncio.gather(*(asyncio.to_thread(in_a_loop_of_its_own) for _ in range(4)))
+        lanes.close()
+
+        assert len(set(idents)) == 1
+
     async def test_a_task_that_fails_gives_its_lane_back(self):
         lanes = OrmLanes()
         first = await self.ident(lanes)
-        with contextlib.suppress(ValueError):
-            async with lanes.lane():
-                raise ValueError
+        with contextlib.suppress(ValueError), lanes.lane():
+            raise ValueError
         second = await self.ident(lanes)
         lanes.close()
 
@@ -276,7 +304,7 @@ class TestOrmLanes:
             connections[sqlite].ensure_connection()
             return connections[sqlite], threading.current_thread()
 
-        async with lanes.lane():
+        with lanes.lane():
             wrapper, thread = await sync_to_async(connection)()
         lanes.close()
 
@@ -344,7 +372,7 @@ class TestConnectionOfTheNextTask:
                 threads.submit(lambda: outcome(function, *args))
                 await soon(lambda: results)
                 return results[0]
-            async with orm.lane():
+            with orm.lane():
                 return await sync_to_async(outcome)(function, *args)
 
         yield run

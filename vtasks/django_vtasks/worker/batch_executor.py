@@ -83,7 +83,7 @@ class BatchExecutor(Executor):
 
     async def _run_group_async(self, runs: Sequence[Run]) -> None:
         begun = time.monotonic()
-        async with self._orm.lane():
+        with self._orm.lane():
             is_over = await self._group_ended(runs)
         seconds = time.monotonic() - begun
         for run in runs:

@@ -153,7 +153,7 @@ class Executor:
     async def _run_async(self, run: Run) -> None:
         begun = time.monotonic()
         # Receivers run in the task's lane too: with its connection, and one task's beside another's.
-        async with self._orm.lane():
+        with self._orm.lane():
             outcome = await self._outcome_of_async(run)
         self._ended(run.claim, outcome, None if outcome is CANCELLED else time.monotonic() - begun)
 
