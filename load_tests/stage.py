@@ -61,15 +61,7 @@ def database(kind: str, *, durable: bool) -> Iterator[dict[str, Any]]:
     """
     if kind == "sqlite":
         with tempfile.TemporaryDirectory(prefix="vtasks-load-") as directory:
-            yield {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": f"{directory}/db.sqlite3",
-                "OPTIONS": {
-                    "transaction_mode": "IMMEDIATE",
-                    "timeout": 5,
-                    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-                },
-            }
+            yield entry_of_sqlite(Path(directory))
         return
     with servers.running(f"durable-{kind}" if durable else kind) as addresses:
         if kind == "postgres":
@@ -83,6 +75,19 @@ def database(kind: str, *, durable: bool) -> Iterator[dict[str, Any]]:
                 "NAME": "mysql",
                 "OPTIONS": {"charset": "utf8mb4"},
             }
+
+
+def entry_of_sqlite(directory: Path) -> dict[str, Any]:
+    """Return Django's DATABASES entry of a file in a directory."""
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": f"{directory}/db.sqlite3",
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 5,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }
 
 
 def set_up(settings: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""This package and its peers side by side: each in an environment of its own, on servers of the same kind, in turns."""

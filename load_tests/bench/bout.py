@@ -1,0 +1,140 @@
+"""One contender in one scenario, once: an empty store, a producer, workers, and what they have written."""
+
+import json
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from load_tests.bench import environment, records
+from load_tests.bench.contender import CONCURRENCY, Contender
+from load_tests.bench.producer import Producer
+from load_tests.bench.stores import Store
+from load_tests.bench.workers import Workers
+
+PATIENCE = 30.0
+"""Seconds without a task after which no more is to come."""
+POLL = 0.02
+LINGER = 0.3
+"""Seconds after the last task in which one may run again."""
+
+
+class Sample(NamedTuple):
+    """How far it is, and what that has cost until now."""
+
+    begun: int
+    worker_cpu: float
+    server_cpu: float | None
+
+
+class StalledError(Exception):
+    """Nothing happens; the message has the workers' last words."""
+
+
+class Bout:
+    """A place of its own for one measurement, gone at the end."""
+
+    def __init__(self, contender: Contender, python: Path, store: Store, *, seed: int) -> None:
+        self.contender = contender
+        self.store = store
+        self._python, self._seed = python, seed
+        self._stack = ExitStack()
+        self._runs = 0
+        self.workers: Workers | None = None
+        self.connections = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as failed:
+            failed.callback(self._stack.close)
+            self._directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vtasks-bench-")))
+            self._stack.callback(self._kill)
+            self.begin_anew()
+            failed.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    def begin_anew(self) -> None:
+        """Empty the store and forget what ran."""
+        self._kill()
+        self.workers, self._runs = None, self._runs + 1
+        self.records = self._directory / f"records-{self._runs}"
+        self.records.mkdir()
+        values = {"BENCH_RECORDS": str(self.records), "BENCH_SEED": str(self._seed)}
+        for name, value in self.store.empty(self.records).items():
+            values[name] = value if isinstance(value, str) else json.dumps(value)
+        self._environ = environment.environ(self._python, self.contender, values)
+        self.producer = self._stack.enter_context(Producer(self._python, self._environ, self._directory))
+        self.producer.ask("prepare")
+
+    def fill(self, task: str, count: int, first: int = 0, seconds: float = 3600.0) -> int:
+        """Enqueue tasks with numbers from ``first``; return how many, in the time."""
+        return int(self.producer.ask("fill", task=task, first=first, number=count, seconds=seconds)["count"])
+
+    def start(self, processes: int = 1, concurrency: int = CONCURRENCY, queue: str = "default") -> Workers:
+        """Start workers."""
+        before = self.store.connections() or 0
+        commands = self.contender.worker(processes, concurrency, queue)
+        self.workers = Workers(commands, self._environ, self._directory)
+        self.connections = -before
+        return self.workers
+
+    def sample(self) -> Sample:
+        """Return how far the workers are."""
+        assert self.workers is not None
+        return Sample(records.written(self.records), self.workers.cpu_seconds(), self.store.cpu_seconds())
+
+    def wait_for(self, count: int, *, strict: bool = False) -> bool:
+        """Return when so many tasks have begun, with True, or when there are no more, with False, or raise."""
+        assert self.workers is not None
+        seen, deadline = -1, time.monotonic() + PATIENCE
+        while (now := records.written(self.records)) < count:
+            if now > seen:
+                seen, deadline = now, time.monotonic() + PATIENCE
+            if self.workers.have_ended() or time.monotonic() > deadline:
+                if strict or not now:
+                    raise StalledError(f"{now} of {count} tasks ran.\n{self.workers.last_words()}")
+                return False
+            time.sleep(POLL)
+        return True
+
+    def written(self) -> int:
+        """Return how many tasks have begun."""
+        return records.written(self.records)
+
+    def rate_so_far(self) -> tuple[float, float]:
+        """Kill the workers; return how many tasks a second they began, and for how many seconds."""
+        assert self.workers is not None
+        self.workers.kill()
+        runs = records.read(self.records)
+        return records.rate(runs), runs[-1].at - runs[0].at
+
+    def count_connections(self) -> int | None:
+        """Return how many connections the workers have to the server."""
+        now = self.store.connections()
+        return None if now is None else now + self.connections
+
+    def end(self, expected: Iterable[int]) -> tuple[list[records.Run], records.Exactness]:
+        """Stop the workers; return what ran, and whether it is what should have."""
+        assert self.workers is not None
+        time.sleep(LINGER)
+        self.workers.stop()
+        runs = records.read(self.records)
+        return runs, records.exactness(runs, set(expected))
+
+    def kill_worker_of(self, number: int) -> float:
+        """Kill the process that runs a task, at once; return when."""
+        pid = next(run.pid for run in records.read(self.records) if run.number == number)
+        killed = time.monotonic()
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return killed
+
+    def _kill(self) -> None:
+        if self.workers:
+            self.workers.kill()

@@ -1,0 +1,84 @@
+"""``python -m load_tests bench``: the parser, the progress bar, and where the results go."""
+
+import argparse
+import random
+import sys
+from pathlib import Path
+
+from load_tests.bench import contender as contenders
+from load_tests.bench import results
+from load_tests.bench.catalogue import MILLION, scenarios
+from load_tests.bench.matrix import SECONDS, Matrix
+from load_tests.bench.results import Line
+from load_tests.bench.stores import BACKENDS
+
+FEW = ["vtasks", contenders.BASELINE]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a benchmark of contenders."""
+    names = ", ".join(contenders.names())
+    add = parser.add_argument
+    add("--contender", action="append", metavar="NAME", help=f"of {names}; all; default: {', '.join(FEW)}")
+    add("--scenario", action="append", metavar="NAME", help=f"of {', '.join(scenarios())}; default: all")
+    add("--backlog", type=int, default=MILLION, help="how long the long queue is (default: 1,000,000)")
+    add("--seconds", type=float, default=SECONDS, help="how long a drain shall last (default: 4)")
+    add("--seed", type=int, default=None, help="of what is random: the payload's text")
+    add("--here", action="store_true", help="with the Python that runs this, instead of an environment of its own")
+    add("--out", type=Path, help="append results to this file (default: .cache/bench/results.jsonl)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, with a bar on the terminal, a line for each result, and all of it in a file."""
+    matrix = _matrix(arguments)
+    out: Path = arguments.out or Path(".cache/bench/results.jsonl")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
+        bar = progress.add_task("", total=len(matrix))
+        matrix.say = lambda what: progress.update(bar, description=what)
+        for line in matrix.run():
+            results.append(out, line)
+            progress.advance(bar, matrix.repetitions if line.skipped or line.error else 1)
+            print(_told(line), flush=True)
+    print(f"{out}")
+
+
+def _matrix(arguments: argparse.Namespace) -> Matrix:
+    every = scenarios(arguments.backlog)
+    wanted = contenders.names() if arguments.contender == ["all"] else arguments.contender or FEW
+    chosen = arguments.scenario or list(every)
+    for given, known in ((wanted, contenders.names()), (chosen, every), (arguments.backend or [], BACKENDS)):
+        if unknown := [name for name in given if name not in known]:
+            sys.exit(f"There is no {', '.join(unknown)}; there are {', '.join(known)}.")
+    return Matrix(
+        contenders=[contenders.load(name) for name in wanted],
+        scenarios=[every[name] for name in chosen],
+        backends=arguments.backend or ["valkey"],
+        repetitions=arguments.repeat,
+        seed=random.randrange(2**32) if arguments.seed is None else arguments.seed,  # noqa: S311 - no secret
+        durable=arguments.durable,
+        here=arguments.here,
+        seconds=arguments.seconds,
+    )
+
+
+def _told(line: Line) -> str:
+    head = f"{line.backend:8} {line.scenario:9} {line.contender:17} "
+    if line.skipped or line.error:
+        return head + ("– " + line.skipped if line.skipped else f"FAILED: {line.error}")
+    figures = [f"{name} {_number(value)}" for name, value in line.figures.items()]
+    costs = {"worker ms": line.worker_ms, "server ms": line.server_ms, "MB": line.pss, "connections": line.connections}
+    figures += [f"{name} {_number(value)}" for name, value in costs.items() if value is not None]
+    if not line.is_valid:
+        figures.append(f"INVALID: {line.missing} missing, {line.doubled} doubled")
+    return f"{head}{line.repetition + 1}: {line.count:,} tasks, " + ", ".join(figures)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "never"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits

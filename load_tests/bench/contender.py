@@ -1,0 +1,74 @@
+"""What a contender declares, and where to find those that there are."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+CONCURRENCY = 100
+BASELINE = "django_vtasks_320"
+"""The contender whose figures are the unit of all goals."""
+
+type Commands = list[list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A task queue, and how to install it, start its workers and enqueue in it."""
+
+    name: str
+    module: str
+    """In ``inside/``: its tasks, and the functions that enqueue them."""
+    requirements: tuple[str, ...]
+    """What pip installs; a path stands for this checkout."""
+    distributions: tuple[str, ...]
+    """Whose versions stand in each line of results, the contender's own first."""
+    backends: Mapping[str, tuple[str, ...]]
+    """The servers it works on, each with what must be installed besides."""
+    worker: Callable[[int, int, str], Commands]
+    """The commands that start this many processes of this concurrency for a queue; programs of its environment."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """Scenarios that it cannot take part in, and why."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """What its workers and its producer need in their environment."""
+
+    def excuse(self, scenario: str, backend: str) -> str | None:
+        """Return why it does not take part, None if it does."""
+        if backend not in self.backends:
+            return f"does not work on {backend}"
+        return self.lacks.get(scenario)
+
+
+def each_alone(command: list[str]) -> Callable[[int, int, str], Commands]:
+    """Return the commands of a worker that is one process: as many as are asked for.
+
+    ``{concurrency}`` and ``{queue}`` in the command are filled in.
+    """
+
+    def commands(processes: int, concurrency: int, queue: str) -> Commands:
+        return [[word.format(concurrency=concurrency, queue=queue) for word in command]] * processes
+
+    return commands
+
+
+def one_parent(command: list[str]) -> Callable[[int, int, str], Commands]:
+    """Return the command of a worker that starts its processes itself: ``{processes}`` says how many."""
+
+    def commands(processes: int, concurrency: int, queue: str) -> Commands:
+        return [[word.format(processes=processes, concurrency=concurrency, queue=queue) for word in command]]
+
+    return commands
+
+
+def names() -> list[str]:
+    """Return all contenders' names, this project's and the baseline's first."""
+    from load_tests.bench import contenders
+
+    found = [module.name for module in pkgutil.iter_modules(contenders.__path__)]
+    return sorted(found, key=lambda name: (name != "vtasks", name != BASELINE, name))
+
+
+def load(name: str) -> Contender:
+    """Return the contender of a name."""
+    contender: Contender = importlib.import_module(f"load_tests.bench.contenders.{name}").CONTENDER
+    return contender

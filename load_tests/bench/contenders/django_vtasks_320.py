@@ -1,0 +1,15 @@
+"""The public package of the same guide, whose figures are the unit of the goals."""
+
+from load_tests.bench.contender import Contender, each_alone
+
+CONTENDER = Contender(
+    name="django_vtasks_320",
+    module="on_vtasks",
+    requirements=("django-vtasks[metrics,valkey]==3.2.0", "django>=6.0", "psycopg[binary]", "uvloop"),
+    distributions=("django-vtasks", "django", "django-vcache", "orjson", "psycopg", "uvloop"),
+    backends={"valkey": (), "postgres": (), "sqlite": (), "mariadb": ("mysqlclient>=2.2.1",)},
+    worker=each_alone(
+        ["python", "-m", "django", "runworker", "--verbosity=0", "--queue={queue}", "--concurrency={concurrency}"]
+    ),
+    environ={"DJANGO_SETTINGS_MODULE": "on_vtasks.settings"},
+)

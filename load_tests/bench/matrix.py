@@ -1,0 +1,160 @@
+"""Contenders × scenarios × repetitions, in turns: whatever the machine does meanwhile, all of them meet it."""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from load_tests.bench import environment, machine, stores
+from load_tests.bench.bout import Bout
+from load_tests.bench.contender import Contender
+from load_tests.bench.results import Line
+from load_tests.bench.scenarios import Drain, Measurement, Scenario
+from load_tests.bench.stores import Store
+
+SECONDS = 4.0
+"""How long a drain shall last."""
+FIRST_TRY = 500
+GROWTH = 20
+LONG_ENOUGH = 0.25
+CUT = 2.0
+LEAST = 100
+
+
+@dataclass
+class Matrix:
+    """What is to be measured."""
+
+    contenders: list[Contender]
+    scenarios: list[Scenario]
+    backends: list[str]
+    repetitions: int
+    seed: int
+    durable: bool = False
+    here: bool = False
+    seconds: float = SECONDS
+    say: Callable[[str], None] = lambda _: None
+    _pythons: dict[tuple[str, str], Path] = field(default_factory=dict)
+    _versions: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.contenders) * len(self.scenarios) * len(self.backends) * self.repetitions
+
+    def run(self) -> Iterator[Line]:
+        """Yield a line for each measurement, and one for each that cannot be made."""
+        for backend in self.backends:
+            yield from self._run_on(backend)
+
+    def _run_on(self, backend: str) -> Iterator[Line]:
+        installed = []
+        for contender in self.contenders:
+            if backend in contender.backends and (error := self._install(contender, backend)):
+                yield from (self._line(scenario, contender, backend, error=error) for scenario in self.scenarios)
+                continue
+            installed.append(contender)
+        with stores.running(backend, durable=self.durable) as store:
+            for scenario in self.scenarios:
+                yield from self._run_scenario(scenario, installed, backend, store)
+
+    def _run_scenario(
+        self, scenario: Scenario, installed: list[Contender], backend: str, store: Store
+    ) -> Iterator[Line]:
+        counts: dict[str, int] = {}
+        for contender in installed:
+            if reason := contender.excuse(scenario.name, backend):
+                yield self._line(scenario, contender, backend, skipped=reason)
+                continue
+            self.say(f"{scenario.name}: how quick is {contender.name}?")
+            try:
+                counts[contender.name] = self._count(scenario, contender, backend, store)
+            except Exception as error:  # noqa: BLE001 - the others are still to be measured
+                yield self._line(scenario, contender, backend, error=str(error))
+        taking_part = [contender for contender in installed if contender.name in counts]
+        for repetition in range(self.repetitions):
+            yardstick = store.yardstick()
+            for contender in _turned(taking_part, repetition):
+                self.say(f"{scenario.name} on {backend}, {repetition + 1} of {self.repetitions}: {contender.name}")
+                line = self._line(scenario, contender, backend, repetition=repetition, yardstick=yardstick)
+                try:
+                    with self._bout(contender, backend, store) as bout:
+                        _fill_in(line, scenario.measure(bout, counts[contender.name]))
+                except Exception as error:  # noqa: BLE001 - as above
+                    line.error = str(error)
+                yield line
+
+    def _count(self, scenario: Scenario, contender: Contender, backend: str, store: Store) -> int:
+        """Return how many tasks take the seconds that a measurement shall last."""
+        if scenario.paced is None:
+            return scenario.most
+        count = FIRST_TRY
+        while True:
+            with self._bout(contender, backend, store) as bout:
+                rate, seconds = _pace(bout, scenario.paced, count)
+            if seconds > LONG_ENOUGH or count * GROWTH > scenario.most:
+                return int(round(max(LEAST, min(scenario.most, rate * self.seconds)), -2))
+            count *= GROWTH
+
+    def _bout(self, contender: Contender, backend: str, store: Store) -> Bout:
+        return Bout(contender, self._pythons[contender.name, backend], store, seed=self.seed)
+
+    def _install(self, contender: Contender, backend: str) -> str | None:
+        self.say(f"Installing {contender.name}")
+        key = contender.name, backend
+        try:
+            self._pythons[key] = environment.python_of(contender, backend, here=self.here)
+            self._versions[key] = environment.versions(self._pythons[key], contender)
+        except environment.CannotInstallError as error:
+            return f"cannot be installed: {error}"
+        return None
+
+    def _line(
+        self,
+        scenario: Scenario,
+        contender: Contender,
+        backend: str,
+        *,
+        repetition: int = 0,
+        skipped: str | None = None,
+        error: str | None = None,
+        yardstick: dict[str, float] | None = None,
+    ) -> Line:
+        return Line(
+            scenario=scenario.name,
+            contender=contender.name,
+            backend=backend,
+            repetition=repetition,
+            durable=self.durable,
+            yardstick=yardstick or {},
+            versions=self._versions.get((contender.name, backend), {}),
+            commit=machine.commit(),
+            seed=self.seed,
+            machine=machine.describe(),
+            time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            skipped=skipped,
+            error=error,
+        )
+
+
+def _pace(bout: Bout, drain: Drain, count: int) -> tuple[float, float]:
+    """Return how many tasks a second run, and for how many seconds that was watched."""
+    bout.fill(drain.task, count)
+    bout.start(drain.processes, queue=drain.queue)
+    bout.wait_for(1, strict=True)
+    deadline = time.monotonic() + CUT
+    while bout.written() < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return bout.rate_so_far()
+
+
+def _fill_in(line: Line, measured: Measurement) -> None:
+    line.figures, line.count = measured.figures, measured.count
+    line.missing, line.doubled = measured.exactness
+    line.worker_ms, line.server_ms = measured.worker_ms, measured.server_ms
+    line.pss, line.processes, line.connections = measured.pss, measured.processes, measured.connections
+
+
+def _turned[T](things: list[T], by: int) -> list[T]:
+    """Return the same things, begun elsewhere."""
+    by %= max(1, len(things))
+    return things[by:] + things[:by]
