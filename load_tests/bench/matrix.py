@@ -17,7 +17,7 @@ SECONDS = 4.0
 """How long a drain shall last."""
 FIRST_TRY = 500
 GROWTH = 20
-LONG_ENOUGH = 0.25
+LONG_ENOUGH = 0.8
 CUT = 2.0
 LEAST = 100
 
