@@ -59,7 +59,7 @@ class DatabaseBackdoor:
     def close(self) -> None:
         """Let the threads of all brokers end, and with them their connections."""
         for broker in self._opened:
-            for gateway in (broker._gateway, broker._lease_gateway, broker._look_gateway):
+            for gateway in (broker._gateway, broker._lease_gateway, broker._role_gateway, broker._look_gateway):
                 gateway.abandon()
 
     def corrupt(self, task_id: str, payload: bytes) -> None:
@@ -282,6 +282,39 @@ class DatabaseContract(BrokerContract):
 
         assert await aside(broker.queues) == []
         assert await aside(broker.retry_failed, [task.id]) == {task.id: Retrial.RETRIED}
+
+    @pytest.mark.parametrize(("call", "inside"), [("failed_count", "count"), ("evictions", "evictions")])
+    async def test_what_metrics_ask_of_the_failed_list_has_a_deadline(self, call, inside, broker, monkeypatch):
+        answer = threading.Event()
+        broker._look_gateway.deadline = 0.2
+        with monkeypatch.context() as patch:
+            patch.setattr(broker._failed, inside, lambda: answer.wait(SOON))
+            try:
+                with pytest.raises(BrokerUnavailable):
+                    await asyncio.wait_for(aside(getattr(broker, call)), AT_ONCE)
+            finally:
+                answer.set()
+
+        broker._look_gateway.deadline = SOON
+        assert await aside(getattr(broker, call)) == 0
+
+    @pytest.mark.parametrize(("call", "arguments"), [("lead", ("metrics", "north", 15.0)), ("resign", ("metrics", "x"))])
+    async def test_no_lease_waits_for_an_election(self, call, arguments, broker, monkeypatch):
+        begun, answer = threading.Event(), threading.Event()
+
+        def elect(*args):
+            begun.set()
+            answer.wait(SOON)
+
+        monkeypatch.setattr(broker._schedule, call, elect)
+        electing = asyncio.ensure_future(aside(getattr(broker, call), *arguments))
+        try:
+            assert await asyncio.to_thread(begun.wait, SOON)
+            assert await asyncio.wait_for(aside(broker.renew, ALICE.node, 60.0), AT_ONCE) in {True, False}
+            assert not electing.done()
+        finally:
+            answer.set()
+            await electing
 
     async def test_a_retrial_that_ends_half_way_leaves_the_task_where_it_was(self, broker, backdoor, monkeypatch):
         await broker.apush([task := a_task(unique=throttle())])

@@ -13,7 +13,7 @@ def main(alias: str, slot: str, *entries: str) -> None:
     from tests.contract.steps import SOON
 
     broker = DatabaseBroker(using=alias)
-    broker._lease_gateway.deadline = SOON
+    broker._role_gateway.deadline = SOON
     ticking = broker._ticking
     push = ticking._push
 

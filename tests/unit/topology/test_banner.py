@@ -46,7 +46,7 @@ def test_each_running_task_may_have_a_connection_beside_those_of_each_actor_and_
     assert banner.expected_connections(plan, broker) == 2 + 2 * (20 + own) + 3 * (5 + own)
 
 
-def test_who_reads_the_store_for_the_metrics_may_have_a_connection_of_its_own(plan):
+def test_who_stands_for_telling_of_the_store_may_have_a_connection_of_its_own(plan):
     broker = backend_with_broker(plan.backend).broker
     without = banner.expected_connections(plan, broker)
     assert without is not None

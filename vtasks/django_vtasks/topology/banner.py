@@ -41,7 +41,7 @@ def expected_connections(plan: Plan, broker: Broker) -> int | None:
     """Return how many connections the worker opens at most; None for a store that is no database.
 
     One thread per running task may have one of its own, beside what each actor and the supervisor need; so may the one
-    that reads what the metrics tell of the store.
+    that stands for telling what is in the store, for the metrics.
     """
     own = broker.capabilities.connections
     if own is None:

@@ -80,6 +80,8 @@ class DatabaseBroker:
         self._gateway = Gateway(using, self._dialect.prepare, deadline=deadline)
         briefly = functools.partial(self._dialect.prepare, lock_wait=LEASE_LOCK_WAIT)
         self._lease_gateway = Gateway(using, briefly, deadline=min(deadline, LEASE_DEADLINE))
+        # Elections and slots may be slow, and a renewal of the lease must not wait behind them.
+        self._role_gateway = Gateway(using, briefly, deadline=min(deadline, LEASE_DEADLINE))
         self._look_gateway = Gateway(using, self._dialect.prepare, deadline=deadline)
         tables = Tables(using, self._dialect)
         self._failed = FailedList(tables, failed_cap)
@@ -89,7 +91,7 @@ class DatabaseBroker:
         self._pausing = Pausing(tables)
         self._schedule = Schedule(tables)
         self._retrials = Retrials(tables, self._insert)
-        self._ticking = Ticking(self._dialect, self._apart, self._insert)
+        self._ticking = Ticking(self._dialect, self._in_role, self._insert)
 
     # Producers -----------------------------------------------------------------------------------------------
 
@@ -169,6 +171,7 @@ class DatabaseBroker:
         self._wakeup.close()
         self._gateway.abandon()
         self._lease_gateway.abandon()
+        self._role_gateway.abandon()
         self._look_gateway.abandon()
 
     def _settle(
@@ -217,8 +220,13 @@ class DatabaseBroker:
             raise
 
     def _apart[T](self, function: Callable[..., T], *args: object) -> T:
-        """Call ``function(connection, *args)`` on a thread that does nothing but coordinate; wait for it here."""
+        """Call ``function(connection, *args)`` on the thread of the lease; wait for it here."""
         result: T = self._lease_gateway.run(self._attempt, function, *args)
+        return result
+
+    def _in_role[T](self, function: Callable[..., T], *args: object) -> T:
+        """Call ``function(connection, *args)`` on the thread of those who lead, or want to; wait for it here."""
+        result: T = self._role_gateway.run(self._attempt, function, *args)
         return result
 
     def _look[T](self, function: Callable[..., T], *args: object) -> T:
@@ -307,11 +315,11 @@ class DatabaseBroker:
 
     def failed_count(self) -> int:
         """Return the length of the failed list."""
-        return self._failed.count()
+        return self._look(lambda _: self._failed.count())
 
     def evictions(self) -> int:
         """Return how many failed tasks were dropped because the list was full."""
-        return self._failed.evictions()
+        return self._look(lambda _: self._failed.evictions())
 
     def clear_failed(self) -> int:
         """Empty the failed list."""
@@ -350,19 +358,19 @@ class DatabaseBroker:
 
     def lead(self, role: str, node: str, ttl: float) -> int | None:
         """Take or keep the leadership of a role; None while another node has it."""
-        return self._apart(lambda _: self._schedule.lead(role, node, ttl))
+        return self._in_role(lambda _: self._schedule.lead(role, node, ttl))
 
     def resign(self, role: str, node: str) -> None:
         """Give up the leadership, if it is the node's."""
-        self._apart(lambda _: self._schedule.resign(role, node))
+        self._in_role(lambda _: self._schedule.resign(role, node))
 
     def leader(self, role: str) -> str | None:
         """Return the node that leads."""
-        return self._apart(lambda _: self._schedule.leader(role))
+        return self._in_role(lambda _: self._schedule.leader(role))
 
     def register(self, entries: Mapping[str, str]) -> dict[str, Standing]:
         """Note a schedule's entries; return how each stands."""
-        return self._apart(lambda _: self._schedule.register(entries))
+        return self._in_role(lambda _: self._schedule.register(entries))
 
     def tick(self, dues: Sequence[Due]) -> list[Tick]:
         """Record slots and enqueue their tasks."""
