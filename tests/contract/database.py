@@ -298,7 +298,9 @@ class DatabaseContract(BrokerContract):
         broker._look_gateway.deadline = SOON
         assert await aside(getattr(broker, call)) == 0
 
-    @pytest.mark.parametrize(("call", "arguments"), [("lead", ("metrics", "north", 15.0)), ("resign", ("metrics", "x"))])
+    @pytest.mark.parametrize(
+        ("call", "arguments"), [("lead", ("metrics", "north", 15.0)), ("resign", ("metrics", "x"))]
+    )
     async def test_no_lease_waits_for_an_election(self, call, arguments, broker, monkeypatch):
         begun, answer = threading.Event(), threading.Event()
 

@@ -1,5 +1,7 @@
 """A task that is part of a transaction counts as submitted when, and only when, that commits."""
 
+import tracemalloc
+
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import transaction
@@ -11,6 +13,9 @@ pytestmark = pytest.mark.parametrize(
     "alias", ["default", "postgres", "mariadb", "valkey"], indirect=True,
     ids=["sqlite", "postgresql", "mariadb", "valkey"],
 )  # fmt: skip
+
+
+LARGE = 500_000
 
 
 class Undo(Exception):
@@ -69,6 +74,21 @@ def test_not_when_its_savepoint_is_rolled_back(stage, submitted, using):
             _enqueue_and_undo(using)
 
     assert submitted() == stage.size() == 1
+
+
+def test_nothing_large_is_kept_until_then(stage, submitted, using, alias):
+    with transaction.atomic(using=using):
+        tracemalloc.start()
+        try:
+            for _ in range(10):
+                tasks.note.enqueue(LARGE * "x")
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        if alias != "valkey":  # which gets it at the commit
+            assert kept < 2 * LARGE
+
+    assert submitted() == stage.size() == 10
 
 
 def test_duplicates_never(stage, submitted, using):

@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -39,6 +40,18 @@ def submissions(task: str, queue: str) -> tally.Count:
 
 def submitted(envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> None:
     """Count the calls that have been accepted."""
+    submitted_in_all(by_task(envelopes, accepted))
+
+
+def submitted_in_all(counts: Mapping[tuple[str, str], int]) -> None:
+    """Count calls that have been accepted, of each task in each queue so many."""
+    for labels, count in counts.items():
+        tally.submitted[labels].value += count
+
+
+def by_task(envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> Counter[tuple[str, str]]:
+    """Return how many calls of each task in each queue have been accepted."""
+    counts: Counter[tuple[str, str]] = Counter()
     task = queue = ""
     count = 0
     for envelope, is_accepted in zip(envelopes, accepted, strict=True):
@@ -46,11 +59,12 @@ def submitted(envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> None:
             continue
         if envelope.task is not task or envelope.queue is not queue:  # in bulk the same task comes thousands of times
             if count:
-                tally.submitted[task, queue].value += count
+                counts[task, queue] += count
             task, queue, count = envelope.task, envelope.queue, 0
         count += 1
     if count:
-        tally.submitted[task, queue].value += count
+        counts[task, queue] += count
+    return counts
 
 
 def settled(settlements: Sequence[Settlement], accepted: Sequence[bool]) -> None:

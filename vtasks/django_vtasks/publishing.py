@@ -117,10 +117,10 @@ class Publisher:
 
     def _count(self, envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> None:
         """Count what has been pushed, when the transaction commits that it is part of."""
-        count = partial(observers.submitted, envelopes, accepted)
         if self._database is None or not connections[self._database].in_atomic_block:
-            count()
-        else:
+            observers.submitted(envelopes, accepted)
+        else:  # what is large about the calls has gone to the store, and is not kept here until then
+            count = partial(observers.submitted_in_all, observers.by_task(envelopes, accepted))
             transaction.on_commit(count, using=self._database, robust=True)
 
     async def _acount(self, envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> None:
