@@ -25,6 +25,7 @@ class Exit:
     cause: Cause
     code: int | None = None
     error: str = ""
+    """The type of an exception, a colon, and its text."""
     traceback: str = ""
     dump: str = ""
     """The stacks that a hung child wrote."""
@@ -35,11 +36,19 @@ class Exit:
     @property
     def reason(self) -> str:
         """Say in words what ended the child."""
+        return self._reason(self.error)
+
+    @property
+    def outline(self) -> str:
+        """Say the same without the text of an exception, which may hold secrets."""
+        return self._reason(self.error.partition(":")[0])
+
+    def _reason(self, error: str) -> str:
         if self.cause is Cause.HUNG:
             return f"hung ({self.status})"
         if self.cause is Cause.STUBBORN:
             return f"did not stop in time ({self.status})"
-        return f"{self.error} ({self.status})" if self.error else self.status
+        return f"{error} ({self.status})" if error else self.status
 
     @property
     def status(self) -> str:

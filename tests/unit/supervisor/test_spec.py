@@ -37,6 +37,19 @@ def test_an_exit_has_a_reason_in_words(exit_, reason):
     assert exit_.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("exit_", "outline"),
+    [
+        (Exit(cause=Cause.CRASHED, code=-9), "signal SIGKILL"),
+        (Exit(cause=Cause.CRASHED, code=1, error="ValueError: my: secret"), "ValueError (exit code 1)"),
+        (Exit(cause=Cause.NOT_STARTED, error="OSError: no"), "OSError (exit code unknown)"),
+        (Exit(cause=Cause.HUNG, code=-9, error="whatever"), "hung (signal SIGKILL)"),
+    ],
+)
+def test_the_outline_of_an_exit_leaves_out_the_text_of_an_exception(exit_, outline):
+    assert exit_.outline == outline
+
+
 async def test_a_full_mailbox_takes_no_more_until_a_message_is_taken():
     mailbox: Mailbox[str] = Mailbox(capacity=2)
     assert [mailbox.offer(message) for message in "abc"] == [True, True, False]

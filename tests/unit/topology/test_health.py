@@ -268,6 +268,13 @@ class TestReport:
         assert (actor["name"], actor["state"], actor["pid"]) == ("mail#1", "ready", 4711)
         assert actor["last_exit"] == "signal SIGKILL"
 
+    def test_it_does_not_tell_the_text_of_an_exception_which_may_hold_secrets(self, worker):
+        last_exit = Exit(cause=Cause.CRASHED, code=1, error="ValueError: my secret")
+        worker.supervisor.states = [a_child(last_exit=last_exit)]
+
+        [actor] = worker.health.report()["actors"]
+        assert actor["last_exit"] == "ValueError (exit code 1)"
+
     def test_it_tells_of_the_schedule_where_there_is_a_scheduler(self, worker):
         assert worker.health.report()["schedule"] is None
         told = {"leader": "north-1-abcd", "leads": True, "entries": {"tick": {"last": 1.0, "next": 2.0}}}

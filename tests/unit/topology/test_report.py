@@ -35,6 +35,13 @@ def test_an_actor_tells_its_state_and_what_ended_the_one_before():
     assert actor["last_exit"] == "signal SIGKILL"
 
 
+def test_the_text_of_an_exception_which_may_hold_secrets_is_not_told():
+    error = "OperationalError: no access for postgres://me:secret@db/"
+    child = a_child(last_exit=Exit(cause=Cause.CRASHED, code=1, error=error))
+
+    assert said(child)["actors"][0]["last_exit"] == "OperationalError (exit code 1)"
+
+
 def test_while_nothing_happens_it_stays_the_same():
     before = a_child(room=4)
     after = a_child(room=1)._replace(up=99.0, silent=0.1)

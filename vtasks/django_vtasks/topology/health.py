@@ -147,5 +147,5 @@ def _actor(child: ChildState) -> dict[str, Any]:
         "silent_seconds": round(child.silent, 1),
         "running": child.vitals.get("running", 0),
         "done": child.vitals.get("work", 0),
-        "last_exit": child.last_exit and child.last_exit.reason,
+        "last_exit": child.last_exit and child.last_exit.outline,
     }

@@ -34,5 +34,5 @@ def _actor(child: ChildState, queue: str | None) -> dict[str, Any]:
         "pid": child.pid,
         "incarnation": child.incarnation,
         "restarts": child.restarts,
-        "last_exit": child.last_exit and child.last_exit.reason,
+        "last_exit": child.last_exit and child.last_exit.outline,
     }
