@@ -3,7 +3,7 @@
 import pytest
 from django.db import connections
 
-from tests.contract.database import ServerContract
+from tests.contract.database import DatabaseContract, ServerContract
 
 
 class TestPostgreSQL(ServerContract):
@@ -30,3 +30,19 @@ class TestPostgreSQL(ServerContract):
             return durable, level(connection)
 
         assert broker._apart(look) == ("local", "off")
+
+
+class TestBoundAndPreparedByTheServer(DatabaseContract):
+    """Where the project lets the server bind and prepare each statement, which then has types and is a single one."""
+
+    alias = "postgres"
+
+    @pytest.fixture(autouse=True)
+    def _options(self, database, monkeypatch):
+        connection = connections[database(self.alias)]
+        connection.close()
+        settings = connections.settings[self.alias]
+        options = {**settings["OPTIONS"], "server_side_binding": True, "prepare_threshold": 0}
+        monkeypatch.setitem(settings, "OPTIONS", options)
+        yield
+        connection.close()

@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_vtasks.brokers.base import Death, Owner, Reclaimed
 from django_vtasks.brokers.database.rescue import Rescue
 from django_vtasks.brokers.database.tables import Tables
-from django_vtasks.db.clock import MICROSECONDS, NOW, Now, microseconds
+from django_vtasks.db.clock import MICROSECONDS, NOW, Now, from_now, microseconds
 from django_vtasks.db.models import TaskState
 
 LOCKS_AT_ONCE = 1000
@@ -38,7 +38,7 @@ class Leases:
             cursor.execute(self._in_time(_RENEW), [microseconds(ttl), node])
             if cursor.rowcount:
                 return True
-        self._tables.nodes().create(name=node, expires=Now() + microseconds(ttl))
+        self._tables.nodes().create(name=node, expires=from_now(ttl))
         return False
 
     def leave(self, node: str) -> None:

@@ -159,7 +159,7 @@ _IDLE: Sequence[tuple[str, Place]] = (
     (_CLEAR.format(state=0, **_BY_RANK), (-(2**15), 0)),
     (_CLEAR.format(state=3, **_BY_RANK), (-(2**15), 0)),
 )
-_BY_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
+_BY_INDEX = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
 
 _RECORD = """
 UPDATE vtasks_slot AS held SET slot = new.slot FROM unnest(%s::text[], %s::bigint[]) AS new(entry, slot)
@@ -168,12 +168,13 @@ WHERE held.entry = new.entry
 
 # Claims and settlements do not wait for the disk: what a crash of the server undoes is run again, never lost
 # (docs/adr/0003). A queue's statistics are stale by nature; with them a planner may sort a million rows to claim ten.
-_SETTINGS = """
-SET synchronous_commit = off;
-SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s';
-SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-SET plan_cache_mode = force_generic_plan; SET jit = off
-"""
+_SETTINGS = {
+    "synchronous_commit": "off",
+    "statement_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+    **dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off"),
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 class PostgreSQL:
@@ -188,8 +189,11 @@ class PostgreSQL:
 
     def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
         """Bound every statement in time and pin the plans to the indexes."""
+        # One statement: what the project's options let the driver prepare must not be several.
+        settings = {**_SETTINGS, "lock_timeout": f"{lock_wait}s"}
+        calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
         with connection.cursor() as cursor:
-            cursor.execute(f"{_SETTINGS}; SET lock_timeout = '{lock_wait}s'")
+            cursor.execute(f"SELECT {calls}")
         if "prepare_threshold" not in connection.settings_dict["OPTIONS"]:
             connection.connection.prepare_threshold = 0
 

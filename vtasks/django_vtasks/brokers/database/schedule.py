@@ -7,7 +7,7 @@ from django.db.models import F, Q
 
 from django_vtasks.brokers.base import Standing
 from django_vtasks.brokers.database.tables import Tables
-from django_vtasks.db.clock import MICROSECONDS, Now, microseconds
+from django_vtasks.db.clock import MICROSECONDS, Now, from_now
 from django_vtasks.db.models import LeaderRow, SlotRow
 
 NOBODY = ""
@@ -23,7 +23,7 @@ class Schedule:
         """Take or keep a role."""
         rows = LeaderRow.objects.using(self._tables.using).filter(role=role)
         free = rows.filter(Q(node=node) | Q(expires__lte=Now()))
-        expires = Now() + microseconds(ttl)
+        expires = from_now(ttl)
         with self._tables.transaction():
             # Two statements: MySQL would let the number see the new node.
             changed = free.exclude(node=node).update(number=F("number") + 1, node=node, expires=expires)

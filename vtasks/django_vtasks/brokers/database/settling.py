@@ -9,7 +9,7 @@ from django_vtasks.brokers.base import Bury, Owner, Retry
 from django_vtasks.brokers.database.dialect import Receipt
 from django_vtasks.brokers.database.failures import FailedList, Failure, in_ascii
 from django_vtasks.brokers.database.tables import Tables
-from django_vtasks.db.clock import Now, microseconds
+from django_vtasks.db.clock import from_now
 from django_vtasks.db.models import TaskRow, TaskState
 
 _INCORRECT_STRING = 1366
@@ -41,12 +41,12 @@ class Settling:
 
     def retry(self, owner: Owner, retries: Sequence[Retry]) -> set[Receipt]:
         """Let rows wait for their next attempt."""
-        delays = {retry.claim.receipt: microseconds(retry.delay) for retry in retries}
+        delays = {retry.claim.receipt: retry.delay for retry in retries}
         with self._tables.transaction():
             rows = self._held(owner, delays)
             for row in rows:
                 self._tables.tasks(id=row.id).update(
-                    state=TaskState.DELAYED, due=Now() + delays[row.id, row.fence], owner=None, node=None
+                    state=TaskState.DELAYED, due=from_now(delays[row.id, row.fence]), owner=None, node=None
                 )
             self._tables.announce({row.queue for row in rows})
         return {(row.id, row.fence) for row in rows}
