@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import pytest
 import valkey
 
-from django_vtasks.brokers.base import Bury, Depth, Tick
+from django_vtasks.brokers.base import Bury, Depth, Retrial, Tick
 from django_vtasks.brokers.valkey import ValkeyBroker
 from django_vtasks.brokers.valkey import schedule as schedules
 from django_vtasks.brokers.valkey.entry import Entry
@@ -82,6 +84,15 @@ class ValkeyBackdoor:
     def pause(self, seconds: float) -> None:
         """Let the server keep all commands waiting for a while."""
         self._client.client_pause(round(seconds * 1000))
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Let the server have no memory left for a while."""
+        self._client.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            self._client.config_set("maxmemory", 0)
 
     def end_term(self, role: str) -> None:
         assert self._client.exists(self._keys.leader(role))
@@ -282,6 +293,36 @@ class ValkeyContract(BrokerContract):
         await asyncio.wait({first}, timeout=SOON)
 
         assert await asyncio.wait_for(broker.apush(tasks(1)), SOON) == [True]
+
+    async def test_an_operator_may_pause_and_make_room_when_memory_is_full(self, broker, backdoor):
+        await broker.apush([*tasks(3), *tasks(1, run_after=in_an_hour())])
+        failing = await take(broker, 3)
+        await broker.settle(ALICE, [Bury(claim, FAILURE) for claim in failing])
+        retried, deleted, _ = [claim.envelope.id for claim in failing]
+
+        def operate():
+            with pytest.raises(BrokerUnavailable, match="has no memory left"):
+                broker.push(tasks(1))
+            broker.pause("images")
+            assert broker.paused() == {"images"}
+            broker.resume("images")
+            assert broker.paused() == set()
+            assert broker.retry_failed([retried]) == {retried: Retrial.RETRIED}
+            assert broker.delete_failed([deleted]) == {deleted}
+            assert broker.clear("mail") == 2
+            assert broker.clear_failed() == 1
+
+        def operate_without_memory():
+            with backdoor.full():
+                operate()
+
+        await aside(operate_without_memory)
+
+    async def test_emptying_the_failed_list_counts_what_it_deletes_though_others_empty_it_too(self, broker, backdoor):
+        await broker.apush(tasks(200))
+        await broker.settle(ALICE, [Bury(claim, FAILURE) for claim in await take(broker, 200)])
+
+        assert sum(await asyncio.to_thread(at_once, lambda _: backdoor.open().clear_failed(), 8)) == 200
 
     def test_loops_that_have_ended_are_forgotten(self, broker, backdoor):
         store = backdoor.open()

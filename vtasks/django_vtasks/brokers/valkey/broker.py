@@ -249,7 +249,7 @@ class ValkeyBroker:
 
     def pause(self, queue: str) -> None:
         """Let nobody claim tasks of a queue until resume()."""
-        self._link.command("SADD", self._keys.paused, key_names.part(queue))
+        self._link.call("pause", [self._keys.paused], [key_names.part(queue)])
 
     def resume(self, queue: str) -> None:
         """Let the tasks of a queue be claimed again."""

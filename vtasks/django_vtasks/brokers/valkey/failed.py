@@ -109,11 +109,7 @@ class FailedList:
 
     def clear(self) -> int:
         """Delete all entries; return how many there were."""
-        # A list that grows meanwhile is trimmed by as much as was there.
-        count = self.count()
-        if count:
-            self._link.command("LTRIM", self._keys.failed, 0, -count - 1)
-        return count
+        return int(self._link.call("clear_failed", [self._keys.failed]))
 
 
 def envelope_of(stored: bytes) -> Envelope | None:

@@ -10,7 +10,7 @@ from libvalkey import pack_command
 
 from django_vtasks.brokers.valkey.request import Argument, Request
 
-# A worker must go on when memory is full: it is what makes room.
+# A worker must go on when memory is full: it is what makes room; so must an operator.
 _FLAGS = {"push": "", "tick": ""}
 _FLAGS_OF_WORKERS = " flags=allow-oom"
 _ALSO = {"push": ["pushing"], "tick": ["pushing"], "retry": ["pushing"]}
