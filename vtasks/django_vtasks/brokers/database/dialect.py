@@ -180,22 +180,61 @@ def delete_acknowledged(
     return set(ours)
 
 
+# Each state through the index that claims use. The state is no parameter: SQLite could not use its partial indexes.
+_DELAYED = """
+SELECT id, task_id, due FROM vtasks_task {through} WHERE state = 2 AND queue = %s AND id <= %s AND due >= %s
+ORDER BY due LIMIT %s
+"""
+_OF_RANK = """
+SELECT id, task_id FROM vtasks_task {through} WHERE state = {state} AND queue = %s AND id <= %s AND task_rank = %s
+AND id > %s ORDER BY id LIMIT %s
+"""
+_NEXT_RANK = "SELECT MIN(task_rank) FROM vtasks_task WHERE state = {state} AND queue = %s AND task_rank > %s"
+# A claim moves delayed rows to those that wait: the delayed come first.
+_RANKED = (TaskState.WAITING, TaskState.SUSPECT)
+_NO_RANK = -(2**15)
+
+
 def delete_idle(
-    connection: BaseDatabaseWrapper, queue: str, limit: int, newest: int, place: Place | None, *, lock: str
+    connection: BaseDatabaseWrapper,
+    queue: str,
+    limit: int,
+    newest: int,
+    place: Place | None,
+    *,
+    lock: str,
+    through: str = "",
 ) -> tuple[int, Place | None]:
-    """Do what Dialect.clear() says in statements that any database knows."""
+    """Do what Dialect.clear() says in statements that any database knows.
+
+    ``through`` has the name of an index put in, for a database that would not find it.
+    """
+    at, *after = place or (0, -(2**63))
     with write_transaction(connection), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id, task_id FROM vtasks_task WHERE queue = %s AND state <> 1 AND id > %s AND id <= %s"
-            f" ORDER BY id LIMIT %s {lock}",
-            [queue, *(place or (0,)), newest, limit],
-        )
-        picked = dict(cursor.fetchall())
-        if not picked:
-            return 0, None
-        free_locks(connection, list(picked.values()))
-        cursor.execute(f"DELETE FROM vtasks_task WHERE id IN ({marks(len(picked))})", list(picked))
-    return len(picked), (max(picked),)
+        if at == 0:
+            statement = _DELAYED.format(through=through.format("vtasks_task_delayed"))
+            cursor.execute(f"{statement} {lock}", [queue, newest, *after, limit])
+            rows = cursor.fetchall()
+            picked = {row_id: task_id for row_id, task_id, _ in rows}
+            following: Place | None = (0, rows[-1][2]) if rows else (1, _NO_RANK, 0)
+        else:
+            statement = _OF_RANK.format(state=int(_RANKED[at - 1]), through=through.format("vtasks_task_waiting"))
+            cursor.execute(f"{statement} {lock}", [queue, newest, *after, limit])
+            picked = dict(cursor.fetchall())
+            following = (at, after[0], max(picked)) if picked else _next_rank(cursor, queue, at, after[0])
+        if picked:
+            free_locks(connection, list(picked.values()))
+            cursor.execute(f"DELETE FROM vtasks_task WHERE id IN ({marks(len(picked))})", list(picked))
+    return len(picked), following
+
+
+def _next_rank(cursor: Any, queue: str, at: int, rank: int) -> Place | None:
+    """Return where the next rank begins, in this state or the next."""
+    cursor.execute(_NEXT_RANK.format(state=int(_RANKED[at - 1])), [queue, rank])
+    (following,) = cursor.fetchone()
+    if following is not None:
+        return (at, following, 0)
+    return (at + 1, _NO_RANK, 0) if at < len(_RANKED) else None
 
 
 def free_mutexes(connection: BaseDatabaseWrapper, task_ids: Sequence[str]) -> None:
