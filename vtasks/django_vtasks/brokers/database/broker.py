@@ -31,9 +31,9 @@ from django_vtasks.brokers.base import (
     Standing,
     Tick,
 )
-from django_vtasks.brokers.database import ages
+from django_vtasks.brokers.database import ages, clearing
 from django_vtasks.brokers.database.census import Census
-from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow, Receipt, write_transaction
+from django_vtasks.brokers.database.dialect import ClaimedRow, Dialect, NewRow, Place, Receipt, write_transaction
 from django_vtasks.brokers.database.failures import IDS_AT_ONCE, FailedList
 from django_vtasks.brokers.database.gateway import DEADLINE, Gateway
 from django_vtasks.brokers.database.leases import Leases
@@ -267,12 +267,12 @@ class DatabaseBroker:
 
     def clear(self, queue: str) -> int:
         """Delete the tasks of a queue that do not run, with their locks; those that come meanwhile stay."""
-        newest, total, place = self._census.newest(), 0, None
-        while True:
-            cleared, place = self._here(self._dialect.clear, queue, self._dialect.cleared_at_once, newest, place)
-            total += cleared
-            if place is None:
-                return total
+        newest = self._census.newest()
+
+        def clear(limit: int, place: Place | None) -> tuple[int, Place | None]:
+            return self._here(self._dialect.clear, queue, limit, newest, place)
+
+        return clearing.clear(clear, self._dialect.cleared_at_once)
 
     def queues(self) -> list[str]:
         """Return the names of the queues that hold a task."""

@@ -77,7 +77,7 @@ class Dialect(Protocol):
     """Seconds after which an idle claim looks again even when nothing woke it."""
 
     cleared_at_once: int
-    """Rows that clear() should delete in one transaction, so that nobody waits long for it."""
+    """Rows that clear() should delete in one transaction at most."""
 
     def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
         """Set up a fresh connection of the worker, which waits at most ``lock_wait`` seconds for locked rows."""
