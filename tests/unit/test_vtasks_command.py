@@ -14,6 +14,7 @@ from django_vtasks.brokers.base import Bury, Owner, TaskFailure
 from django_vtasks.brokers.database import DatabaseBroker
 from django_vtasks.db.models import NodeRow
 from django_vtasks.errors import BrokerUnavailable
+from django_vtasks.operators import desk
 from tests.contract.given import A_LEASE, FAILURE, a_task, in_an_hour, mutex, tasks
 from tests.contract.steps import take
 
@@ -247,6 +248,24 @@ class TestFailed:
 
         assert [each["id"] for each in told("failed", "retry", "--all")] == failed
         assert told("failed", "retry", "--all") == []
+
+    @pytest.mark.parametrize(("words", "call"), [(["retry"], "retry_failed"), (["delete", "--force"], "delete_failed")])
+    def test_all_are_dealt_with_some_at_a_time_and_none_is_loaded_for_it(self, broker, monkeypatch, words, call):
+        fail(broker, tasks(7, queue="default"))
+        sizes, do = [], getattr(DatabaseBroker, call)
+
+        def count(broker, task_ids):
+            sizes.append(len(task_ids))
+            return do(broker, task_ids)
+
+        monkeypatch.setattr(desk, "AT_ONCE", 3)
+        monkeypatch.delattr(DatabaseBroker, "failed")
+        monkeypatch.setattr(DatabaseBroker, call, count)
+
+        run("failed", *words, "--all")
+
+        assert sizes == [3, 3, 1]
+        assert broker.failed_count() == 0
 
     def test_one_whose_equal_is_under_way_stays_and_that_is_an_error(self, broker):
         failed = fail(broker, [a_task(queue="default", unique=mutex()), a_task(queue="default")])

@@ -20,6 +20,17 @@ class Failing:
         assert [entry.id for entry in await aside(broker.failed, 2)] == newest_first[:2]
         assert await aside(broker.failed_count) == 3
 
+    async def test_the_ids_of_failed_tasks_are_listed_in_the_order_in_which_they_failed(self, broker):
+        await broker.apush(sent := tasks(250))
+        claims = await take(broker)
+        await broker.settle(ALICE, [Bury(claim, FAILURE) for claim in claims[:200]])
+        for claim in claims[200:]:
+            await broker.settle(ALICE, [Bury(claim, FAILURE)])
+
+        listed = await aside(broker.failed_ids)
+        assert listed[200:] == ids_of(sent[200:])
+        assert sorted(listed[:200]) == sorted(ids_of(sent[:200]))  # which failed together
+
     @pytest.mark.parametrize("failed_cap", [3])
     async def test_a_full_failed_list_drops_the_oldest_and_counts_them(self, broker, second_broker):
         sent = tasks(5)

@@ -314,6 +314,10 @@ class Broker(Protocol):
         """Return the newest entries of the failed list, newest first; with ``queue``, those that were in it."""
         ...
 
+    def failed_ids(self) -> list[str]:
+        """Return the ids of all failed tasks, each once, in the order in which they failed; nothing else of them."""
+        ...
+
     def failed_task(self, task_id: str) -> FailedTask | None:
         """Return the entry of a failed task, the newest if there are several, with its envelope."""
         ...

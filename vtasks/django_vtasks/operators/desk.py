@@ -1,6 +1,7 @@
 """From what an operator types to what there is: backends, queues and failed tasks by name."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import batched
 
 from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTaskBackend
@@ -10,6 +11,8 @@ from django_vtasks.backends.base import BrokerBackend
 from django_vtasks.brokers.base import Broker
 from django_vtasks.errors import VTasksError
 
+AT_ONCE = 500
+"""Failed tasks that one call retries or deletes."""
 MOST_IDS = 1000
 """Failed tasks among which the nearest id is looked for."""
 
@@ -50,6 +53,6 @@ def check_failed(broker: Broker, task_ids: Collection[str]) -> None:
             raise NoSuchName(f"No failed task has the id {task_id!r}.{conf.nearest(task_id, ids)}")
 
 
-def failed_ids(broker: Broker) -> Sequence[str]:
-    """Return the ids of all failed tasks, the oldest first: they run again in the order in which they failed."""
-    return list(dict.fromkeys(entry.id for entry in reversed(broker.failed(broker.failed_count())) if entry.id))
+def in_chunks(task_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield as many failed tasks as are retried or deleted at a time: each may be large."""
+    yield from batched(task_ids, AT_ONCE)

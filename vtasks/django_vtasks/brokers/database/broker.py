@@ -298,6 +298,10 @@ class DatabaseBroker:
         """Return the newest entries of the failed list."""
         return self._failed.newest(limit, queue)
 
+    def failed_ids(self) -> list[str]:
+        """Return the ids of all failed tasks, the oldest first."""
+        return self._failed.ids()
+
     def failed_task(self, task_id: str) -> FailedTask | None:
         """Return the entry of a failed task with its envelope."""
         return self._failed.find(task_id)

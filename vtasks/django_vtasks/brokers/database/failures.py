@@ -58,6 +58,10 @@ class FailedList:
         rows = self._tables.failed() if queue is None else self._tables.failed(queue=queue)
         return [_failed_task(row) for row in rows.defer("payload")[:limit]]
 
+    def ids(self) -> list[str]:
+        """Return the ids of all entries, oldest first."""
+        return list(dict.fromkeys(self._tables.failed().order_by("id").values_list("task_id", flat=True)))
+
     def find(self, task_id: str) -> FailedTask | None:
         """Return the newest entry of a task with its envelope."""
         row = self._tables.failed(task_id=task_id).first()

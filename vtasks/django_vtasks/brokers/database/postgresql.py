@@ -122,8 +122,8 @@ SELECT id, fence FROM gone
 
 # By their places, in an index's order, each round from where the last one ended: the index still has what is deleted. A
 # row that is claimed meanwhile is waited for, and has another state then. Only what may have a lock is looked up among
-# the locks, of which one that lapses may be about to be taken over, by a transaction that nobody shall wait for. `IS TRUE`
-# keeps the planner from the index on the time at which locks lapse, which most do not.
+# the locks, of which one that lapses may be about to be taken over, by a transaction that nobody shall wait for. `IS
+# TRUE` keeps the planner from the index on the time at which locks lapse, which most do not.
 _CLEAR = """
 WITH picked AS MATERIALIZED (
     SELECT ctid, task_rank, id, due FROM vtasks_task

@@ -166,6 +166,11 @@ class MemoryBroker:
         with self._mutex:
             return self._failed.newest(limit, queue)
 
+    def failed_ids(self) -> list[str]:
+        """Return the ids of all failed tasks, the oldest first."""
+        with self._mutex:
+            return self._failed.ids()
+
     def failed_task(self, task_id: str) -> FailedTask | None:
         """Return the entry of a failed task with its envelope."""
         with self._mutex:

@@ -35,6 +35,10 @@ class FailedList:
         """Return up to ``limit`` entries, newest first."""
         return list(islice((entry for entry, _ in self._newest_first() if queue in {None, entry.queue}), limit))
 
+    def ids(self) -> list[str]:
+        """Return the ids of all entries, oldest first."""
+        return list(dict.fromkeys(entry.id for entry, _ in self._failed))
+
     def find(self, task_id: str) -> tuple[FailedTask, StoredTask] | None:
         """Return the newest entry with this id, and its task."""
         return next((failed for failed in self._newest_first() if failed.entry.id == task_id), None)

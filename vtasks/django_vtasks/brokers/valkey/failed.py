@@ -64,6 +64,11 @@ class FailedList:
         stored: list[bytes] = self._link.command("LRANGE", self._keys.failed, 0, limit - 1) if limit > 0 else []
         return [parse(record) for record in stored]
 
+    def ids(self) -> list[str]:
+        """Return the ids of all entries, oldest first."""
+        newest_first = [parse(stored).id for stored in self._records()]
+        return list(dict.fromkeys(task_id for task_id in reversed(newest_first) if task_id))
+
     def find(self, task_ids: Collection[str]) -> dict[str, bytes]:
         """Return the newest record of each of these tasks that has one."""
         found: dict[str, bytes] = {}

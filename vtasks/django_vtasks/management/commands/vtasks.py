@@ -123,7 +123,9 @@ class Command(OperatorCommand):
     def failed_retry(self, backend: BrokerBackend, options: dict[str, Any]) -> None:
         """Let failed tasks run again."""
         task_ids = self._chosen(backend, options)
-        retrials = backend.broker.retry_failed(task_ids)
+        retrials: dict[str, Retrial] = {}
+        for some in desk.in_chunks(task_ids):
+            retrials |= backend.broker.retry_failed(some)
         found = [{"id": task_id, "outcome": retrials[task_id].value} for task_id in task_ids]
         counts = Counter(retrials.values())
         self._show(found, ["id", "outcome"], [list(each.values()) for each in found], options)
@@ -134,15 +136,15 @@ class Command(OperatorCommand):
         """Delete failed tasks."""
         task_ids = self._chosen(backend, options)
         self.confirm(f"Delete {len(task_ids)} failed tasks for good?", force=options["force"])
-        deleted = backend.broker.delete_failed(task_ids)
-        self._tell({"deleted": len(deleted)}, f"Deleted {len(deleted)} failed tasks.", options)
+        deleted = sum(len(backend.broker.delete_failed(some)) for some in desk.in_chunks(task_ids))
+        self._tell({"deleted": deleted}, f"Deleted {deleted} failed tasks.", options)
 
     def _chosen(self, backend: BrokerBackend, options: dict[str, Any]) -> Sequence[str]:
         """Return the ids that are given, or all; without either, or with both, nobody knows what is meant."""
         if bool(options["ids"]) == options["all"]:
             raise CommandError("Give the ids of failed tasks, or --all.")
         if options["all"]:
-            return desk.failed_ids(backend.broker)
+            return backend.broker.failed_ids()
         desk.check_failed(backend.broker, options["ids"])
         return list(dict.fromkeys(options["ids"]))
 
