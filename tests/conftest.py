@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import django
 import pytest
+from django.conf import settings  # noqa: TID251 - what overrides them must end
 from django.db import connections
 
 from tests import databases, servers
@@ -29,6 +30,23 @@ def pytest_configure(config: pytest.Config) -> None:
         except servers.ServerError as error:
             pytest.exit(f"{error}\n--no-servers runs the tests on SQLite only.", returncode=3)
     django.setup()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set_outlives_the_test() -> Iterator[None]:
+    """Fail the test that leaves Django's settings or our variables other than they were, and forget what was read."""
+    from django_vtasks import conf
+
+    before = settings._wrapped, _variables()
+    yield
+    conf._load.cache_clear()
+    after = settings._wrapped, _variables()
+    settings._wrapped = before[0]
+    assert after == before, "The test has left settings or VTASKS_ variables behind."
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("VTASKS_")}
 
 
 @pytest.fixture

@@ -26,7 +26,14 @@ def alias(request):
 
 
 @pytest.fixture
-def stages(tmp_path) -> Iterator[Callable[..., Stage]]:
+def overrides():
+    """Give what ends all overrides of settings in the reverse of their order: in another they would come back."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def stages(tmp_path, overrides) -> Iterator[Callable[..., Stage]]:
     """Give a function that sets a stage on a database of this process, or on the Valkey whose URL the environment has.
 
     Its workers end with the test.
@@ -44,7 +51,7 @@ def stages(tmp_path) -> Iterator[Callable[..., Stage]]:
                 if url
                 else {"BACKEND": DATABASE, "OPTIONS": {"DATABASE": alias}}
             )
-            stack.enter_context(override_settings(TASKS={"default": backend}))
+            overrides.enter_context(override_settings(TASKS={"default": backend}))
             ledger = Ledger(Path(tmp_path) / "ledger")
             # Of the servers, a worker knows the one that it needs: system checks connect to every MariaDB there is.
             told = {
@@ -118,7 +125,6 @@ def locks(alias, backend_settings):
 
 
 @pytest.fixture
-def settings():
+def settings(overrides):
     """Give a function that changes settings of this process, which enqueues, until the test ends."""
-    with contextlib.ExitStack() as stack:
-        yield lambda **values: stack.enter_context(override_settings(**values))
+    return lambda **values: overrides.enter_context(override_settings(**values))
