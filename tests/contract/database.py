@@ -486,6 +486,21 @@ class ServerContract(DatabaseContract):
 
         assert await asyncio.wait_for(ticking, SOON) == [Tick.REFUSED, Tick.ENQUEUED]
 
+    def lock_slots(self):
+        list(SlotRow.objects.using(self.alias).select_for_update())
+
+    async def test_who_registers_the_schedule_that_is_there_waits_for_nobody(self, broker, second_broker):
+        entries = {"report": "every minute", "cleanup": "every hour"}
+        registered = await aside(broker.register, entries)
+
+        with self.open_transaction(self.lock_slots) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            assert await asyncio.wait_for(aside(second_broker.register, entries), AT_ONCE) == registered
+
+        assert (await aside(second_broker.register, entries | {"report": "now and then"}))["report"] != registered[
+            "report"
+        ]
+
     def lock_tasks(self):
         list(TaskRow.objects.using(self.alias).select_for_update())
 

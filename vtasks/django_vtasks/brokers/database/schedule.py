@@ -45,7 +45,13 @@ class Schedule:
         return rows.values_list("node", flat=True).first()
 
     def register(self, entries: Mapping[str, str]) -> dict[str, Standing]:
-        """Note the entries, each with its timetable, and forget all others."""
+        """Note the entries, each with its timetable, and forget all others.
+
+        Whoever comes with the schedule that is there, as all but the first do, waits for nobody's lock.
+        """
+        standings = self._standings_if_these(entries)
+        if standings is not None:
+            return standings
         rows = SlotRow.objects.using(self._tables.using)
         with self._tables.transaction():
             known = dict(rows.select_for_update().order_by("entry").values_list("entry", "timetable"))
@@ -65,11 +71,19 @@ class Schedule:
     def standings(self) -> dict[str, Standing]:
         """Return how each registered entry stands."""
         rows = SlotRow.objects.using(self._tables.using).exclude(timetable=None)
-        return {
-            entry: Standing(since / MICROSECONDS, None if slot is None else slot / MICROSECONDS)
-            for entry, since, slot in rows.values_list("entry", "since", "slot")
-        }
+        return {entry: _standing(since, slot) for entry, since, slot in rows.values_list("entry", "since", "slot")}
+
+    def _standings_if_these(self, entries: Mapping[str, str]) -> dict[str, Standing] | None:
+        """Return how the entries stand, if these, as they are, and no others are known."""
+        rows = list(SlotRow.objects.using(self._tables.using).values_list("entry", "timetable", "since", "slot"))
+        if {entry: timetable for entry, timetable, *_ in rows} != entries:
+            return None
+        return {entry: _standing(since, slot) for entry, _, since, slot in rows}
 
     @property
     def _names_conflicts(self) -> bool:
         return bool(connections[self._tables.using].features.supports_update_conflicts_with_target)
+
+
+def _standing(since: int, slot: int | None) -> Standing:
+    return Standing(since / MICROSECONDS, None if slot is None else slot / MICROSECONDS)
