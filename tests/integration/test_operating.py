@@ -11,6 +11,7 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 
+from tests.batchapp import tasks as batches
 from tests.integration.probes import eventually
 from tests.integration.workers import ROOT
 from tests.workapp import tasks
@@ -74,6 +75,41 @@ def test_a_pause_holds_for_the_fleet_and_outlives_its_workers(stage):
     stage.until_empty()
     assert set(stage.ledger.counts().values()) == {1}
     assert seen("default")["paused"] is False
+
+
+@pytest.mark.parametrize(
+    "alias", ["default", "postgres", "valkey"], indirect=True, ids=["sqlite", "postgresql", "valkey"]
+)
+def test_a_pause_stops_the_batches_of_a_queue_and_a_resume_lets_them_go_on(stage, settings):
+    settings(VTASKS_BATCH_QUEUES={"widgets": {}})
+    collect = batches.collect.using(queue_name="widgets")
+    worker = stage.worker(VTASKS_BATCH_QUEUES='{"widgets": {"count": 10, "timeout": 0.2}}', **SHORT_LEASE)
+    collect.enqueue(number=1)
+    stage.ledger.wait_for("member-1")
+    eventually(lambda: told("running") == [], "nothing is in flight")
+
+    told("pause", "widgets")
+    for number in (2, 3):
+        collect.enqueue(number=number)
+    batcher = worker.actors()["widgets (batch)"]
+    os.kill(batcher, signal.SIGTERM)
+    eventually(lambda: worker.actors().get("widgets (batch)", batcher) != batcher, "it has a successor")
+    eventually(
+        lambda: (
+            [a["state"] for w in told("workers") for a in w["actors"] if a["name"] == "widgets (batch)"] == ["ready"]
+        ),
+        "the successor takes tasks",
+    )
+    tasks.note.enqueue("beside")
+    stage.ledger.wait_for("beside")
+    queue = seen("widgets")
+    assert (queue["waiting"], queue["running"], queue["paused"]) == (2, 0, True)
+
+    told("resume", "widgets")
+    stage.ledger.wait_for("member-2", "member-3")
+    stage.until_empty()
+    assert stage.ledger.counts()["collect"] == 2
+    assert worker.is_running
 
 
 @everywhere
