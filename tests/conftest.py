@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import django
 import pytest
@@ -37,11 +38,12 @@ def _nothing_set_outlives_the_test() -> Iterator[None]:
     """Fail the test that leaves Django's settings or our variables other than they were, and forget what was read."""
     from django_vtasks import conf
 
-    before = settings._wrapped, _variables()
+    lazy: Any = settings
+    before = lazy._wrapped, _variables()
     yield
     conf._load.cache_clear()
-    after = settings._wrapped, _variables()
-    settings._wrapped = before[0]
+    after = lazy._wrapped, _variables()
+    lazy._wrapped = before[0]
     assert after == before, "The test has left settings or VTASKS_ variables behind."
 
 

@@ -84,13 +84,12 @@ def test_a_pause_stops_the_batches_of_a_queue_and_a_resume_lets_them_go_on(stage
     settings(VTASKS_BATCH_QUEUES={"widgets": {}})
     collect = batches.collect.using(queue_name="widgets")
     worker = stage.worker(VTASKS_BATCH_QUEUES='{"widgets": {"count": 10, "timeout": 0.2}}', **SHORT_LEASE)
-    collect.enqueue(number=1)
+    stage.enqueue_many([(collect, (), {"number": 1})])
     stage.ledger.wait_for("member-1")
     eventually(lambda: told("running") == [], "nothing is in flight")
 
     told("pause", "widgets")
-    for number in (2, 3):
-        collect.enqueue(number=number)
+    stage.enqueue_many([(collect, (), {"number": number}) for number in (2, 3)])
     batcher = worker.actors()["widgets (batch)"]
     os.kill(batcher, signal.SIGTERM)
     eventually(lambda: worker.actors().get("widgets (batch)", batcher) != batcher, "it has a successor")
