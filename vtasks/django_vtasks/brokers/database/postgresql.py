@@ -122,8 +122,8 @@ SELECT id, fence FROM gone
 
 # By their places, in an index's order, each round from where the last one ended: the index still has what is deleted. A
 # row that is claimed meanwhile is waited for, and has another state then. Only what may have a lock is looked up among
-# the locks, of which one that lapses may be about to be taken over, by a transaction that nobody shall wait for. `IS
-# TRUE` keeps the planner from the index on the time at which locks lapse, which most do not.
+# the locks, once, of which one that lapses may be about to be taken over, by a transaction that nobody shall wait for.
+# `IS TRUE` keeps the planner from the index on the time at which locks lapse, which most do not.
 _CLEAR = """
 WITH picked AS MATERIALIZED (
     SELECT ctid, task_rank, id, due FROM vtasks_task
@@ -132,12 +132,14 @@ WITH picked AS MATERIALIZED (
     DELETE FROM vtasks_task WHERE ctid = ANY (ARRAY(SELECT ctid FROM picked)) AND state = {state}
     RETURNING CASE WHEN position(%s::bytea IN payload) > 0 OR substring(payload FROM 1 FOR 4) = %s::bytea
         THEN task_id END AS task_id
+), held AS MATERIALIZED (
+    SELECT ctid, lock_key, expires IS NOT NULL AS lapses FROM vtasks_lock
+    WHERE task_id = ANY (ARRAY(SELECT task_id FROM gone WHERE task_id IS NOT NULL))
 ), freed AS (
     DELETE FROM vtasks_lock
-    WHERE task_id = ANY (ARRAY(SELECT task_id FROM gone WHERE task_id IS NOT NULL)) AND (expires IS NULL) IS TRUE
+    WHERE ctid = ANY (ARRAY(SELECT ctid FROM held WHERE NOT lapses)) AND (expires IS NULL) IS TRUE
 ), lapsing AS MATERIALIZED (
-    SELECT lock_key FROM vtasks_lock
-    WHERE task_id = ANY (ARRAY(SELECT task_id FROM gone WHERE task_id IS NOT NULL)) AND (expires IS NOT NULL) IS TRUE
+    SELECT lock_key FROM vtasks_lock WHERE lock_key = ANY (ARRAY(SELECT lock_key FROM held WHERE lapses))
     FOR UPDATE SKIP LOCKED
 ), freed_early AS (
     DELETE FROM vtasks_lock WHERE lock_key = ANY (ARRAY(SELECT lock_key FROM lapsing))
