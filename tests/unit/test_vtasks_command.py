@@ -199,6 +199,11 @@ class TestRunning:
 
 
 class TestFailed:
+    @pytest.mark.parametrize("limit", ["-1", "some", "1.5"])
+    def test_a_wrong_limit_is_refused_in_words(self, broker, limit):
+        with pytest.raises(CommandError, match="--limit: must be a number, and not negative"):
+            run("failed", "list", f"--limit={limit}")
+
     def test_the_list_tells_the_newest_first_without_arguments_and_tracebacks(self, broker):
         first, second = fail(broker, [a_task(SECRET, queue="default"), a_task(queue="default")])
 

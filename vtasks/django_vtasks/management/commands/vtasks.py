@@ -189,7 +189,6 @@ def _call(picture: Picture) -> list[str]:
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ArgumentTypeError("must not be negative")
-    return number
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"must be a number, and not negative (it is {text!r})")
+    return int(text)
