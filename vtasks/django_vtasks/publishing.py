@@ -67,6 +67,20 @@ class Publisher:
             observers.published(self._sender, _events(calls, envelopes, enqueued))
         return enqueued
 
+    def publish_one(self, task: AnyTask, args: Iterable[Any], kwargs: Mapping[str, Any]) -> AnyResult | None:
+        """Do what publish() does with a single call, sooner."""
+        template = self._template(task)
+        envelope = template.filled(args, kwargs)
+        if not self.broker.capabilities.transactional and (connection := deferral.open_transaction()) is not None:
+            return self._defer(connection, [(task, envelope.args, envelope.kwargs)], [envelope])[0]
+        accepted = self.broker.push([envelope])
+        if self._database is not None:
+            self._count([envelope], accepted)
+        result = self._result(template, envelope, is_accepted=accepted[0])
+        if observers.are_told(accepted):
+            observers.published(self._sender, [Published(task, envelope, result)])
+        return result
+
     async def apublish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
         """Do what publish() does without blocking the loop."""
         if not self.broker.capabilities.transactional and deferral.is_called_by_a_thread():
@@ -83,18 +97,24 @@ class Publisher:
     async def apublish_one(self, task: AnyTask, args: Iterable[Any], kwargs: Mapping[str, Any]) -> AnyResult | None:
         """Do what apublish() does with a single call, in two thirds of the time."""
         if not self.broker.capabilities.transactional and deferral.is_called_by_a_thread():
-            return (await sync_to_async(self.publish)([(task, tuple(args), kwargs)]))[0]
+            return await sync_to_async(self.publish_one)(task, tuple(args), kwargs)
         template = self._template(task)
         envelope = template.filled(args, kwargs)
         accepted = await self.broker.apush([envelope])
         if self._database is not None:
             await self._acount([envelope], accepted)
-        elif accepted[0]:
-            template.submissions.value += 1
-        result = results.enqueued(task, envelope, self._alias) if accepted[0] else None
+        result = self._result(template, envelope, is_accepted=accepted[0])
         if observers.are_told(accepted):
             await observers.apublished(self._sender, [Published(task, envelope, result)])
         return result
+
+    def _result(self, template: "Template", envelope: Envelope, *, is_accepted: bool) -> AnyResult | None:
+        """Return the result of one call that has been pushed, and count it, unless a transaction may still undo it."""
+        if not is_accepted:
+            return None
+        if self._database is None:
+            template.submissions.value += 1
+        return results.enqueued(template.task, envelope, self._alias)
 
     def _defer(
         self, connection: BaseDatabaseWrapper, calls: Sequence[Call], envelopes: Sequence[Envelope]

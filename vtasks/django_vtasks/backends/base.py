@@ -98,7 +98,7 @@ class BrokerBackend(VTasksBackend):
 
     def enqueue(self, task: AnyTask, args: Iterable[Any], kwargs: dict[str, Any]) -> AnyResult | None:  # type: ignore[override]
         """Enqueue one call; None when an equal unique task is under way."""
-        return self._publisher().publish([(task, tuple(args), kwargs)])[0]
+        return self._publisher().publish_one(task, args, kwargs)
 
     @markcoroutinefunction  # without a coroutine of its own, as in VTask
     def aenqueue(  # type: ignore[override]

@@ -51,6 +51,8 @@ def new_of(envelope: Envelope) -> New:
 def pushes(keys: Keys, new: Sequence[New]) -> list[Push]:
     """Return what adds tasks: plain ones queue by queue, all others in their order and with what is between them."""
     queues = {queue for queue, _, _ in new}
+    if len(new) == 1:
+        return [(_of_any_kind if None in queues else _plain)(keys, new, (0,))]
     if None in queues:
         return [_of_any_kind(keys, new, places) for places in _chunks(new, range(len(new)))]
     if len(queues) == 1:  # as nearly always
