@@ -4,6 +4,7 @@ import argparse
 
 from load_tests import own
 from load_tests.bench import command
+from load_tests.report import command as report
 
 
 def main() -> None:
@@ -20,11 +21,14 @@ def main() -> None:
         help=f"a scenario of this package alone: {', '.join(own.SCENARIOS)}; without: contenders side by side",
     )
     bench.add_argument("--backend", "--database", action="append", metavar="NAME", help="of the tasks, may be repeated")
-    bench.add_argument("--count", type=int, default=50_000, help="tasks of a scenario of its own (default: 50,000)")
+    bench.add_argument("--count", type=int, help="tasks of a scenario (default: what takes --seconds; own: 50,000)")
     bench.add_argument("--repeat", type=int, default=3, help="repetitions; medians count (default: 3)")
     bench.add_argument("--durable", action="store_true", help="let the server wait for the disk, as shipped")
     command.add_arguments(bench)
     bench.set_defaults(run=_bench)
+    of_results = commands.add_parser("report", help="make tables, plots and a page of results")
+    report.add_arguments(of_results)
+    of_results.set_defaults(run=report.run)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -1,7 +1,6 @@
 """The scenarios of this package alone: what the figures of its docs and decisions come from."""
 
 import argparse
-import datetime as dt
 import platform
 import statistics
 import sys
@@ -13,6 +12,7 @@ from load_tests.scenarios import Figures
 
 SCENARIOS = scenarios.SCENARIOS | tree.SCENARIOS | periodic.SCENARIOS | clearing.SCENARIOS | metering.SCENARIOS
 SMALL = 100
+COUNT = 50_000
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -26,29 +26,31 @@ def run(arguments: argparse.Namespace) -> None:
     versions = {name: version(name) for name in ("django-vtasks", "django")} | {"python": platform.python_version()}
     durable = " durable" if arguments.durable else ""
     print(", ".join(map(" ".join, versions.items())), f"{platform.machine()}, {backend}{durable}", sep=", ")
+    began = machine.now()
     with stage.backend(backend, durable=arguments.durable) as settings:
         stage.set_up(settings)
         for name in arguments.scenarios:
             runs = []
             for repetition in range(arguments.repeat):
                 yardstick = stage.yardstick(settings)
-                figures = SCENARIOS[name](arguments.count)
+                line = results.Line(
+                    scenario=name,
+                    contender="vtasks",
+                    backend=backend,
+                    run=began,
+                    repetition=repetition,
+                    durable=arguments.durable,
+                    count=arguments.count or COUNT,
+                    yardstick=yardstick,
+                    versions=versions,
+                    commit=machine.commit(),
+                    machine=machine.describe(),
+                    time=machine.now(),
+                )
+                figures = SCENARIOS[name](line.count)
+                line.figures.update(figures)
                 runs.append(figures | yardstick)
                 if arguments.out:
-                    line = results.Line(
-                        scenario=name,
-                        contender="vtasks",
-                        backend=backend,
-                        repetition=repetition,
-                        durable=arguments.durable,
-                        figures=dict(figures),
-                        count=arguments.count,
-                        yardstick=yardstick,
-                        versions=versions,
-                        commit=machine.commit(),
-                        machine=machine.describe(),
-                        time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-                    )
                     results.append(arguments.out, line)
             print(f"{name:16}", " · ".join(_summary(figure, runs) for figure in runs[0]), flush=True)
 

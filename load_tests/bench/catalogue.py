@@ -7,7 +7,6 @@ from load_tests.bench.scenarios import Drain, Scenario
 
 MILLION = 1_000_000
 STEADY = 1000
-STORM = 20_000
 PAYLOADS = 4000
 """Of 64 KB each, so that they fit into the server's memory."""
 
@@ -23,7 +22,7 @@ def scenarios(backlog: int = MILLION) -> dict[str, Scenario]:
         _drain("payload", Drain("payload"), most=PAYLOADS),
         _drain("batch", Drain("batch", queue="batches", unit="members/s")),
         Scenario("enqueue", others.enqueue),
-        Scenario("storm", others.storm, most=STORM),
+        Scenario("storm", others.storm),
         Scenario("latency", others.latency, most=STEADY),
         Scenario("backlog", partial(others.backlog, backlog), paced=noop, most=100_000),
         Scenario("memory", others.memory),

@@ -63,6 +63,7 @@ def _matrix(arguments: argparse.Namespace) -> Matrix:
         durable=arguments.durable,
         here=arguments.here,
         seconds=arguments.seconds,
+        count=arguments.count,
     )
 
 

@@ -11,6 +11,18 @@ BASELINE = "django_vtasks_320"
 
 type Commands = list[list[str]]
 
+# What several do not have, in the words of their lines of results.
+NO_ASYNC = {"noop": "runs no async def", "noop_two": "runs no async def"}
+NO_SYNC = {"noop_sync": "runs no def"}
+NO_BATCH = {"batch": "has no batches"}
+NO_UNIQUE = {"storm": "has no unique tasks"}
+NO_BULK = {"enqueue bulk/s": "enqueues one at a time"}
+NO_SYNC_ENQUEUE = {"enqueue one/s": "enqueues on a loop only"}
+NO_ASYNC_ENQUEUE = {
+    "enqueue one async/s": "enqueues without a loop only",
+    "enqueue 50 at a time/s": "enqueues without a loop only",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
@@ -42,11 +54,14 @@ class Contender:
 def each_alone(command: list[str]) -> Callable[[int, int, str], Commands]:
     """Return the commands of a worker that is one process: as many as are asked for.
 
-    ``{concurrency}`` and ``{queue}`` in the command are filled in.
+    ``{concurrency}``, ``{queue}`` and ``{number}`` (of the process) in the command are filled in.
     """
 
     def commands(processes: int, concurrency: int, queue: str) -> Commands:
-        return [[word.format(concurrency=concurrency, queue=queue) for word in command]] * processes
+        return [
+            [word.format(concurrency=concurrency, queue=queue, number=number) for word in command]
+            for number in range(processes)
+        ]
 
     return commands
 

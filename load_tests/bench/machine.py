@@ -1,5 +1,6 @@
 """Where and of what the figures are: processor, system, commit."""
 
+import datetime as dt
 import os
 import platform
 import subprocess
@@ -22,6 +23,11 @@ def commit() -> str:
     """Return the commit of this checkout, with a + when something has changed since."""
     head = _git("rev-parse", "--short=12", "HEAD")
     return head + ("+" if head and _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def now() -> str:
+    """Return the time as it stands in lines of results."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def _git(*arguments: str) -> str:

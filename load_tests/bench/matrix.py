@@ -1,6 +1,5 @@
 """Contenders × scenarios × repetitions, in turns: whatever the machine does meanwhile, all of them meet it."""
 
-import datetime as dt
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -34,7 +33,10 @@ class Matrix:
     durable: bool = False
     here: bool = False
     seconds: float = SECONDS
+    count: int | None = None
+    """How many tasks, instead of as many as take the seconds."""
     say: Callable[[str], None] = lambda _: None
+    _began: str = field(default_factory=machine.now)
     _pythons: dict[tuple[str, str], Path] = field(default_factory=dict)
     _versions: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
@@ -87,6 +89,8 @@ class Matrix:
         """Return how many tasks take the seconds that a measurement shall last."""
         if scenario.paced is None:
             return scenario.most
+        if self.count is not None:
+            return self.count
         count = FIRST_TRY
         while True:
             with self._bout(contender, backend, store) as bout:
@@ -123,6 +127,7 @@ class Matrix:
             scenario=scenario.name,
             contender=contender.name,
             backend=backend,
+            run=self._began,
             repetition=repetition,
             durable=self.durable,
             yardstick=yardstick or {},
@@ -130,7 +135,7 @@ class Matrix:
             commit=machine.commit(),
             seed=self.seed,
             machine=machine.describe(),
-            time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            time=machine.now(),
             skipped=skipped,
             error=error,
         )

@@ -10,7 +10,7 @@ from load_tests.bench.scenarios import Drain, Figures, Measurement
 ENQUEUE_SECONDS = 1.5
 WAYS = {"one/s": "one", "one async/s": "one_async", "50 at a time/s": "together", "bulk/s": "bulk"}
 """The ways to enqueue, by their figures: what the producer is asked for."""
-STORM_KEYS = 100
+STORM_KEYS = 500
 WARM_UP = 200
 RATE = 100
 SETTLE = 5.0
@@ -39,11 +39,11 @@ def enqueue(bout: Bout, count: int) -> Measurement:
 
 def storm(bout: Bout, count: int) -> Measurement:
     """Enqueue unique tasks of few keys from 50 coroutines while none may run; each key then runs once."""
-    answer = bout.producer.ask("storm", task="noop", number=count, keys=STORM_KEYS)
+    answer = bout.producer.ask("storm", task="noop", keys=STORM_KEYS, seconds=ENQUEUE_SECONDS)
     bout.start()
     bout.wait_for(STORM_KEYS)
     _, exactness = bout.end(range(STORM_KEYS))
-    return Measurement({"calls/s": answer["count"] / answer["seconds"]}, count, exactness)
+    return Measurement({"calls/s": answer["count"] / answer["seconds"]}, answer["count"], exactness)
 
 
 def latency(bout: Bout, count: int) -> Measurement:
@@ -101,7 +101,10 @@ def memory(bout: Bout, count: int) -> Measurement:
     connections = bout.count_connections()
     pss, processes = workers.pss()
     _, exactness = bout.end(range(WARM_UP))
-    return Measurement({"MB PSS": pss}, WARM_UP, exactness, pss=pss, processes=processes, connections=connections)
+    figures: Figures = {"MB PSS": pss}
+    if connections is not None:
+        figures["connections/process"] = connections / ACTORS
+    return Measurement(figures, WARM_UP, exactness, pss=pss, processes=processes, connections=connections)
 
 
 def idle(bout: Bout, count: int) -> Measurement:

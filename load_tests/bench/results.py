@@ -14,6 +14,8 @@ class Line:
     scenario: str
     contender: str
     backend: str
+    run: str = ""
+    """When the benchmark was begun: only repetitions of one run are compared."""
     repetition: int = 0
     durable: bool = False
     figures: dict[str, float | None] = field(default_factory=dict)

@@ -96,8 +96,11 @@ class Postgres(Store):
         self._connection.execute("CREATE DATABASE bench")
         self._connection.execute("CHECKPOINT")  # not while somebody else is measured
         entry = {"ENGINE": "django.db.backends.postgresql", "HOST": self._host, "USER": "vtasks", "NAME": "bench"}
-        dsn = f"host={self._host} user=vtasks dbname=bench"
-        return {"BENCH_DJANGO_DATABASE": entry, "BENCH_POSTGRES_DSN": dsn}
+        return {
+            "BENCH_DJANGO_DATABASE": entry,
+            "BENCH_POSTGRES_DSN": f"host={self._host} user=vtasks dbname=bench",
+            "BENCH_POSTGRES_URL": f"postgresql://vtasks@/bench?host={self._host}",
+        }
 
     @override
     def connections(self) -> int | None:

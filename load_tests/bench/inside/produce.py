@@ -1,7 +1,7 @@
 """Enqueue for the harness: reads commands from standard input, a line of JSON each, and answers with one.
 
 BENCH_MODULE names the contender's module. It has ``enqueue(task, args)`` or ``aenqueue(task, args)``, and where it can
-``enqueue_many(task, [args])`` or its twin, ``prepare()``, and ``enqueue_unique(task, args)`` or its twin.
+``enqueue_many(task, [args])`` or its twin, ``prepare()`` or its twin, and ``aenqueue_unique(task, args)``.
 """
 
 import asyncio
@@ -100,16 +100,15 @@ class Producer:
             one(task, (first + tick,))
         return {"times": times}
 
-    def storm(self, task, number, keys):
-        """Enqueue unique tasks with few arguments, in turns; answer with how many calls were made."""
-        began = time.perf_counter()
-        calls = ((call % keys,) for call in range(number))
-        if unique := self.has("aenqueue_unique"):
-            self.runner.run(self._together(unique, task, calls))
-        else:
-            for args in calls:
-                self.module.enqueue_unique(task, args)
-        return {"count": number, "seconds": time.perf_counter() - began}
+    def storm(self, task, keys, seconds):
+        """Enqueue unique tasks with few arguments, in turns, for a while, and each once at least."""
+        unique, deadline = self.module.aenqueue_unique, time.perf_counter() + seconds
+        began, calls = time.perf_counter(), 0
+        while calls < keys or time.perf_counter() < deadline:
+            numbers = range(calls, calls + keys)
+            self.runner.run(self._together(unique, task, iter([(number % keys,) for number in numbers])))
+            calls += keys
+        return {"count": calls, "seconds": time.perf_counter() - began}
 
     async def _together(self, enqueue, task, calls):
         async def some():

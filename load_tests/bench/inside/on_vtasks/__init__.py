@@ -1,31 +1,15 @@
 """Tasks in django-vtasks, this one and 3.2.0, whose interface is the same."""
 
-import os
 from functools import cache
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "on_vtasks.settings")
+from on_django import aenqueue, enqueue, prepare, task_of
+
+__all__ = ["aenqueue", "aenqueue_unique", "enqueue", "enqueue_many", "prepare"]
 UNIQUE_TTL = 600
 
 
-def prepare():
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-
-    call_command("migrate", verbosity=0)
-
-
-def enqueue(task, args):
-    _task(task).enqueue(*args)
-
-
-async def aenqueue(task, args):
-    await _task(task).aenqueue(*args)
-
-
 def enqueue_many(task, calls):
-    task = _task(task)
+    task = task_of(task)
     _backend().enqueue_many([(task, args, {}) for args in calls])
 
 
@@ -34,15 +18,8 @@ async def aenqueue_unique(task, args):
 
 
 @cache
-def _task(name):
-    from on_vtasks import tasks
-
-    return getattr(tasks, name)
-
-
-@cache
 def _unique(name):
-    return _task(name).using(unique=True, ttl=UNIQUE_TTL)
+    return task_of(name).using(unique=True, ttl=UNIQUE_TTL)
 
 
 @cache

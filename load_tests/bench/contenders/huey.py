@@ -1,0 +1,13 @@
+"""Huey with threads, on Valkey, PostgreSQL and SQLite."""
+
+from load_tests.bench.contender import NO_ASYNC, NO_ASYNC_ENQUEUE, NO_BATCH, NO_BULK, NO_UNIQUE, Contender, each_alone
+
+CONTENDER = Contender(
+    name="huey",
+    module="on_huey",
+    requirements=("huey==3.5.4", "redis", "hiredis", "psycopg[binary]"),
+    distributions=("huey", "redis", "hiredis", "psycopg"),
+    backends={"valkey": (), "postgres": (), "sqlite": ()},
+    worker=each_alone(["huey_consumer", "on_huey.huey", "--workers={concurrency}", "--worker-type=thread", "--quiet"]),
+    lacks=NO_ASYNC | NO_ASYNC_ENQUEUE | NO_BATCH | NO_BULK | NO_UNIQUE,
+)

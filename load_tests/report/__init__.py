@@ -1,0 +1,1 @@
+"""What results say: tables, plots and a page, and whether the goals are met."""

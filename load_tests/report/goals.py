@@ -1,0 +1,113 @@
+"""The goals, as data, and whether figures meet them."""
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from load_tests.report.summary import Key, Spread, Summary, number
+
+US = "vtasks"
+
+
+class Kind(Enum):
+    """What a limit limits."""
+
+    TIMES_AT_LEAST = "≥ {}×"
+    TIMES_AT_MOST = "≤ {}×"
+    AT_MOST = "≤ {}"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How good a figure shall be: in itself, or as a multiple of the baseline's."""
+
+    key: Key
+    kind: Kind
+    limit: float
+
+    def __str__(self) -> str:
+        return self.kind.value.format(f"{self.limit:g}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a goal is met, and by what."""
+
+    goal: Goal
+    ours: Spread
+    theirs: Spread | None
+    ratio: Spread | None
+
+    @property
+    def is_met(self) -> bool | None:
+        """Tell whether it is met, None where there is nothing to compare with."""
+        value = self.ours if self.goal.kind is Kind.AT_MOST else self.ratio
+        if value is None:
+            return None
+        if (median := value.median) is None:
+            return False
+        compare = operator.ge if self.goal.kind is Kind.TIMES_AT_LEAST else operator.le
+        return bool(compare(median, self.goal.limit))
+
+    def row(self) -> list[str]:
+        """Return the cells of a table."""
+        key = self.goal.key
+        met = {True: "met", False: "**not met**", None: "nothing to compare with"}[self.is_met]
+        ratio = "" if self.ratio is None else f"{number(self.ratio.median)}×"
+        theirs = "" if self.theirs is None else spread(self.theirs)
+        return [key.backend, key.scenario, key.figure, spread(self.ours), theirs, ratio, str(self.goal), met]
+
+
+HEAD = ["backend", "scenario", "figure", "this package", "django-vtasks 3.2.0", "ratio", "goal", ""]
+
+
+def judge(summary: Summary) -> Iterator[Verdict]:
+    """Yield a verdict for each goal whose figure was measured."""
+    for goal in GOALS:
+        if ours := summary.spread(goal.key, US):
+            theirs = summary.spread(goal.key, "django_vtasks_320")
+            yield Verdict(goal, ours, theirs, summary.ratio(goal.key, US))
+
+
+def spread(values: Spread) -> str:
+    """Return a median with minimum and maximum."""
+    if len(values.values) == 1:
+        return number(values.median)
+    return f"{number(values.median)} ({number(values.low)}–{number(values.high)})"
+
+
+def _goal(backend: str, scenario: str, figure: str, kind: Kind, limit: float) -> Goal:
+    return Goal(Key(backend, scenario, figure), kind, limit)
+
+
+GOALS = [
+    _goal("valkey", "noop", "tasks/s", Kind.TIMES_AT_LEAST, 10),
+    _goal("valkey", "noop_two", "tasks/s", Kind.TIMES_AT_LEAST, 14),
+    _goal("valkey", "noop_sync", "tasks/s", Kind.TIMES_AT_LEAST, 5),
+    _goal("valkey", "sleep", "tasks/s", Kind.TIMES_AT_LEAST, 3.2),
+    _goal("valkey", "enqueue", "one/s", Kind.TIMES_AT_LEAST, 1.8),
+    _goal("valkey", "enqueue", "50 at a time/s", Kind.TIMES_AT_LEAST, 8),
+    _goal("valkey", "enqueue", "bulk/s", Kind.TIMES_AT_LEAST, 15),
+    _goal("valkey", "latency", "p50 ms", Kind.TIMES_AT_MOST, 0.6),
+    _goal("valkey", "latency", "p99 ms", Kind.TIMES_AT_MOST, 0.6),
+    _goal("postgres", "noop", "tasks/s", Kind.TIMES_AT_LEAST, 50),
+    _goal("postgres", "noop_two", "tasks/s", Kind.TIMES_AT_LEAST, 60),
+    _goal("postgres", "sleep", "tasks/s", Kind.TIMES_AT_LEAST, 25),
+    _goal("postgres", "latency", "p50 ms", Kind.AT_MOST, 4),
+    _goal("postgres", "latency", "p99 ms", Kind.AT_MOST, 10),
+    _goal("postgres", "enqueue", "one/s", Kind.TIMES_AT_LEAST, 1.5),
+    _goal("postgres", "enqueue", "bulk/s", Kind.TIMES_AT_LEAST, 10),
+    _goal("sqlite", "noop", "tasks/s", Kind.TIMES_AT_LEAST, 20),
+    _goal("sqlite", "latency", "p50 ms", Kind.AT_MOST, 15),
+    _goal("sqlite", "latency", "p99 ms", Kind.AT_MOST, 40),
+    _goal("valkey", "batch", "members/s", Kind.TIMES_AT_LEAST, 0.8),
+    _goal("valkey", "noop", "worker CPU ms/task", Kind.AT_MOST, 0.04),
+    _goal("valkey", "idle", "% CPU", Kind.AT_MOST, 0.1),
+    _goal("valkey", "memory", "connections/process", Kind.AT_MOST, 3),
+    _goal("valkey", "memory", "MB PSS", Kind.AT_MOST, 170),
+    *(_goal(backend, "restart", "ms to run again", Kind.AT_MOST, 200) for backend in ("valkey", "postgres", "sqlite")),
+    *(_goal(backend, "restart", "ms to ready", Kind.AT_MOST, 100) for backend in ("valkey", "postgres", "sqlite")),
+    *(_goal(backend, "backlog", "cost ratio", Kind.AT_MOST, 1.3) for backend in ("valkey", "postgres", "sqlite")),
+    *(_goal(backend, "claim_cost", "ratio", Kind.AT_MOST, 1.3) for backend in ("valkey", "postgres", "sqlite")),
+]
