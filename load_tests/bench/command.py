@@ -37,7 +37,9 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
+    with Progress(
+        *columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), refresh_per_second=2
+    ) as progress:
         bar = progress.add_task("", total=len(matrix))
         matrix.say = lambda what: progress.update(bar, description=what)
         for line in matrix.run():
