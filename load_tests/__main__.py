@@ -18,7 +18,8 @@ def main() -> None:
         "scenarios",
         nargs="*",
         metavar="OWN",
-        help=f"a scenario of this package alone: {', '.join(own.SCENARIOS)}; without: contenders side by side",
+        help="a scenario of this package alone, `own` for all: "
+        f"{', '.join(own.SCENARIOS)}; without: contenders side by side",
     )
     bench.add_argument("--backend", "--database", action="append", metavar="NAME", help="of the tasks, may be repeated")
     bench.add_argument("--count", type=int, help="tasks of a scenario (default: what takes --seconds; own: 50,000)")

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from load_tests.bench import environment, records
+from load_tests.bench import environment, machine, records
 from load_tests.bench.contender import CONCURRENCY, Contender
 from load_tests.bench.producer import Producer
 from load_tests.bench.stores import Store
@@ -29,6 +29,30 @@ class Sample(NamedTuple):
     begun: int
     worker_cpu: float
     server_cpu: float | None
+    machine_cpu: float
+    at: float
+
+
+class Costs(NamedTuple):
+    """What happened between two samples, CPU in milliseconds for each task; ``foreign`` in cores."""
+
+    worker: float | None
+    server: float | None
+    foreign: float
+    """What of the machine was used by whoever is not measured, the harness among them."""
+
+
+def costs(before: Sample, after: Sample) -> Costs:
+    """Return what it has cost from one sample to the next."""
+    tasks = after.begun - before.begun
+    worker = after.worker_cpu - before.worker_cpu
+    server = (after.server_cpu or 0.0) - (before.server_cpu or 0.0)
+    foreign = after.machine_cpu - before.machine_cpu - worker - server
+    return Costs(
+        worker=1000 * worker / tasks if tasks else None,
+        server=1000 * server / tasks if tasks and after.server_cpu is not None else None,
+        foreign=max(0.0, foreign / max(after.at - before.at, 1e-3)),
+    )
 
 
 class StalledError(Exception):
@@ -87,7 +111,13 @@ class Bout:
     def sample(self) -> Sample:
         """Return how far the workers are."""
         assert self.workers is not None
-        return Sample(records.written(self.records), self.workers.cpu_seconds(), self.store.cpu_seconds())
+        return Sample(
+            records.written(self.records),
+            self.workers.cpu_seconds(),
+            self.store.cpu_seconds(),
+            machine.busy_seconds(),
+            time.monotonic(),
+        )
 
     def wait_for(self, count: int, *, strict: bool = False) -> bool:
         """Return when so many tasks have begun, with True, or when there are no more, with False, or raise."""

@@ -75,6 +75,7 @@ def _told(line: Line) -> str:
         return head + ("– " + line.skipped if line.skipped else f"FAILED: {line.error}")
     figures = [f"{name} {_number(value)}" for name, value in line.figures.items()]
     costs = {"worker ms": line.worker_ms, "server ms": line.server_ms, "MB": line.pss, "connections": line.connections}
+    costs["foreign cores"] = line.foreign
     figures += [f"{name} {_number(value)}" for name, value in costs.items() if value is not None]
     if not line.is_valid:
         figures.append(f"INVALID: {line.missing} missing, {line.doubled} doubled")

@@ -6,6 +6,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -28,6 +30,13 @@ def commit() -> str:
 def now() -> str:
     """Return the time as it stands in lines of results."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def busy_seconds() -> float:
+    """Return for how long the processors have been at work, all together."""
+    times = psutil.cpu_times()._asdict()
+    idle = {"idle", "iowait", "guest", "guest_nice", "steal"}  # guests are in "user" already
+    return float(sum(seconds for name, seconds in times.items() if name not in idle))
 
 
 def _git(*arguments: str) -> str:

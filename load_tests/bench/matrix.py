@@ -155,7 +155,8 @@ def _pace(bout: Bout, drain: Drain, count: int) -> tuple[float, float]:
 def _fill_in(line: Line, measured: Measurement) -> None:
     line.figures, line.count = measured.figures, measured.count
     line.missing, line.doubled = measured.exactness
-    line.worker_ms, line.server_ms = measured.worker_ms, measured.server_ms
+    if measured.costs:
+        line.worker_ms, line.server_ms, line.foreign = measured.costs
     line.pss, line.processes, line.connections = measured.pss, measured.processes, measured.connections
 
 

@@ -4,7 +4,7 @@ import statistics
 import time
 
 from load_tests.bench import records
-from load_tests.bench.bout import PATIENCE, POLL, Bout
+from load_tests.bench.bout import PATIENCE, POLL, Bout, costs
 from load_tests.bench.scenarios import Drain, Figures, Measurement
 
 ENQUEUE_SECONDS = 1.5
@@ -67,7 +67,9 @@ def latency(bout: Bout, count: int) -> Measurement:
         "max ms": waits[-1],
         "% CPU": 100 * (after.worker_cpu - before.worker_cpu) / (count / RATE),
     }
-    return Measurement(figures, count, exactness, pss=pss, processes=processes, connections=connections)
+    return Measurement(
+        figures, count, exactness, costs(before, after), pss=pss, processes=processes, connections=connections
+    )
 
 
 def backlog(size: int, bout: Bout, count: int) -> Measurement:
@@ -88,7 +90,7 @@ def backlog(size: int, bout: Bout, count: int) -> Measurement:
     assert rate is not None
     exactness = records.Exactness(plain.exactness.missing, plain.exactness.doubled + doubled)
     figures: Figures = {"waiting": waiting, "tasks/s": slow, "tasks/s without": rate, "cost ratio": rate / slow}
-    return Measurement(figures, count, exactness)
+    return Measurement(figures, count, exactness, plain.costs)
 
 
 def memory(bout: Bout, count: int) -> Measurement:
@@ -122,7 +124,8 @@ def idle(bout: Bout, count: int) -> Measurement:
     figures: Figures = {"% CPU": 100 * (after.worker_cpu - before.worker_cpu) / IDLE}
     if after.server_cpu is not None and before.server_cpu is not None:
         figures["% CPU of server"] = 100 * (after.server_cpu - before.server_cpu) / IDLE
-    return Measurement(figures, WARM_UP, exactness, pss=pss, processes=processes, connections=connections)
+    cost = costs(before, after)
+    return Measurement(figures, WARM_UP, exactness, cost, pss=pss, processes=processes, connections=connections)
 
 
 def start(bout: Bout, count: int) -> Measurement:

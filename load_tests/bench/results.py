@@ -25,6 +25,8 @@ class Line:
     doubled: int | None = None
     worker_ms: float | None = None
     server_ms: float | None = None
+    foreign: float | None = None
+    """Cores that were used meanwhile by whoever is not measured."""
     pss: float | None = None
     processes: int | None = None
     connections: int | None = None

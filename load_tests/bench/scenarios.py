@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from load_tests.bench import records
-from load_tests.bench.bout import Bout, Sample
+from load_tests.bench.bout import Bout, Costs, costs
 
 type Figures = dict[str, float | None]
 
@@ -16,9 +16,7 @@ class Measurement:
     figures: Figures
     count: int
     exactness: records.Exactness
-    worker_ms: float | None = None
-    """CPU milliseconds of the workers for each task."""
-    server_ms: float | None = None
+    costs: Costs | None = None
     pss: float | None = None
     processes: int | None = None
     connections: int | None = None
@@ -59,17 +57,6 @@ class Drain:
         connections = bout.count_connections()
         pss, processes = workers.pss()
         runs, exactness = bout.end(range(count))
-        worker_ms, server_ms = _cpu(before, after)
+        cost = costs(before, after)
         figures: Figures = {self.unit: records.rate(runs)}
-        return Measurement(figures, len(runs), exactness, worker_ms, server_ms, pss, processes, connections)
-
-
-def _cpu(before: Sample, after: Sample) -> tuple[float | None, float | None]:
-    """Return the CPU milliseconds of a task between two samples, in the workers and in the server."""
-    count = after.begun - before.begun
-    if not count:
-        return None, None
-    worker = 1000 * (after.worker_cpu - before.worker_cpu) / count
-    if after.server_cpu is None or before.server_cpu is None:
-        return worker, None
-    return worker, 1000 * (after.server_cpu - before.server_cpu) / count
+        return Measurement(figures, len(runs), exactness, cost, pss, processes, connections)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from statistics import median
 
 from load_tests.bench.contender import BASELINE
 from load_tests.bench.results import Line
@@ -46,13 +47,16 @@ def head(lines: Iterable[Line]) -> list[str]:
     for line in lines:
         for name, value in line.yardstick.items():
             yardsticks.setdefault(f"{line.backend} {name}", []).append(value)
-    return [
+    foreign = sorted(line.foreign for line in lines if line.foreign is not None)
+    facts = [
         f"Machine: {'; '.join(machines)}",
         f"Commit {', '.join(commits)}, seed {', '.join(seeds)}, {times[0]} to {times[-1]}",
         "Servers wait for the disk" if any(line.durable for line in lines) else "No server waits for the disk",
+        f"Cores used by others meanwhile: {number(median(foreign))}, at most {number(foreign[-1])}" if foreign else "",
         *(f"Yardstick {name}: {number(min(them))}–{number(max(them))}" for name, them in yardsticks.items()),
         *versions,
     ]
+    return [fact for fact in facts if fact]
 
 
 def unmeasured(summary: Summary) -> Table | None:

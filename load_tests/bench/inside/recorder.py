@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import deque
+from itertools import chain
 
 EVERY = 0.05
 """Seconds between two writes."""
@@ -28,11 +29,9 @@ def record(number: int) -> None:
 def flush() -> None:
     """Write what was noted; for processes that end without saying so."""
     with _lock:
-        numbers = array.array("d")
-        while _runs:
-            numbers.extend(_runs.popleft())
-        if numbers and _file is not None:
-            os.write(_file, numbers.tobytes())
+        runs = [_runs.popleft() for _ in range(len(_runs))]
+        if runs and _file is not None:
+            os.write(_file, array.array("d", chain.from_iterable(runs)).tobytes())
 
 
 def _open() -> None:

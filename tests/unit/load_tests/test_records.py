@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from load_tests.bench import environment, records
+from load_tests.bench.bout import Costs, Sample, costs
 from load_tests.bench.records import Exactness, Run
 
 
@@ -71,6 +72,17 @@ def test_a_rate_takes_two_tasks():
 def test_a_wait_is_from_before_the_enqueue_to_the_start():
     runs = [Run(11, 2.0, 1), Run(10, 1.5, 1), Run(3, 9.0, 1)]
     assert records.waits(runs, first=10, sent=[1.0, 1.75]) == [250.0, 500.0]
+
+
+def test_costs_are_what_a_task_took_of_workers_and_server_and_what_others_took_of_the_machine():
+    before = Sample(begun=100, worker_cpu=1.0, server_cpu=0.5, machine_cpu=10.0, at=50.0)
+    after = Sample(begun=1100, worker_cpu=1.5, server_cpu=0.75, machine_cpu=12.75, at=52.0)
+    assert costs(before, after) == Costs(worker=0.5, server=0.25, foreign=1.0)
+
+
+def test_no_tasks_and_no_server_cost_nothing():
+    idle = Sample(begun=1, worker_cpu=1.0, server_cpu=None, machine_cpu=1.0, at=1.0)
+    assert costs(idle, idle) == Costs(worker=None, server=None, foreign=0.0)
 
 
 def run_inside(script, directory):
