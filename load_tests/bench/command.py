@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--backlog", type=int, default=MILLION, help="how long the long queue is (default: 1,000,000)")
     add("--seconds", type=float, default=SECONDS, help="how long a drain shall last (default: 4)")
     add("--seed", type=int, default=None, help="of what is random: the payload's text")
+    add("--calm", type=float, metavar="CORES", help="wait, up to two minutes each, until others use no more than this")
     add("--here", action="store_true", help="with the Python that runs this, instead of an environment of its own")
     add("--out", type=Path, help="append results to this file (default: .cache/bench/results.jsonl)")
 
@@ -63,6 +64,7 @@ def _matrix(arguments: argparse.Namespace) -> Matrix:
         repetitions=arguments.repeat,
         seed=random.randrange(2**32) if arguments.seed is None else arguments.seed,  # noqa: S311 - no secret
         durable=arguments.durable,
+        calm=arguments.calm,
         here=arguments.here,
         seconds=arguments.seconds,
         count=arguments.count,

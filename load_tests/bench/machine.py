@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 
 import psutil
@@ -37,6 +38,18 @@ def busy_seconds() -> float:
     times = psutil.cpu_times()._asdict()
     idle = {"idle", "iowait", "guest", "guest_nice", "steal"}  # guests are in "user" already
     return float(sum(seconds for name, seconds in times.items() if name not in idle))
+
+
+def wait_until_calm(cores: float, patience: float, interval: float = 1.0) -> bool:
+    """Return True when no more than so many cores are at work, False when that does not happen in time."""
+    deadline = time.monotonic() + patience
+    while True:
+        busy, began = busy_seconds(), time.monotonic()
+        time.sleep(interval)
+        if (busy_seconds() - busy) / (time.monotonic() - began) <= cores:
+            return True
+        if time.monotonic() > deadline:
+            return False
 
 
 def _git(*arguments: str) -> str:

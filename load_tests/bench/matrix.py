@@ -19,6 +19,8 @@ GROWTH = 20
 LONG_ENOUGH = 0.8
 CUT = 2.0
 LEAST = 100
+PATIENCE = 120.0
+"""Seconds to wait for a calm machine before a measurement."""
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Matrix:
     seconds: float = SECONDS
     count: int | None = None
     """How many tasks, instead of as many as take the seconds."""
+    calm: float | None = None
+    """How many cores others may use when a measurement begins; it waits a while for that."""
     say: Callable[[str], None] = lambda _: None
     _began: str = field(default_factory=machine.now)
     _pythons: dict[tuple[str, str], Path] = field(default_factory=dict)
@@ -78,6 +82,8 @@ class Matrix:
             for contender in _turned(taking_part, repetition):
                 self.say(f"{scenario.name} on {backend}, {repetition + 1} of {self.repetitions}: {contender.name}")
                 line = self._line(scenario, contender, backend, repetition=repetition, yardstick=yardstick)
+                if self.calm is not None:
+                    machine.wait_until_calm(self.calm, PATIENCE)
                 try:
                     with self._bout(contender, backend, store) as bout:
                         _fill_in(line, scenario.measure(bout, counts[contender.name]))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from load_tests.report.summary import Key, Spread, Summary
+from load_tests.report.summary import Key, Spread, Summary, number
 
 KINDS = ("svg", "png")
 WIDE = 20.0
@@ -35,9 +35,11 @@ def _draw(key: Key, spreads: dict[str, Spread], directory: Path) -> None:
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(whos)), layout="constrained")
     axes = figure.add_subplot()
     colours = ["#c2410c" if who == "vtasks" else "#64748b" for who in whos]
-    axes.barh(whos, medians, xerr=[lows, highs], color=colours, capsize=3)
+    bars = axes.barh(whos, medians, xerr=[lows, highs], color=colours, capsize=3)
     if medians and min(medians) > 0 and max(medians) / min(medians) > WIDE:
         axes.set_xscale("log")
+    axes.bar_label(bars, [f" {number(median)}" for median in medians])
+    axes.margins(x=0.15)
     axes.set_xlabel(key.figure)
     axes.set_title(f"{key.scenario} on {key.backend}")
     axes.grid(visible=True, axis="x", alpha=0.3)
