@@ -19,6 +19,8 @@ from load_tests.bench.workers import Workers
 PATIENCE = 30.0
 """Seconds without a task after which no more is to come."""
 POLL = 0.02
+LONG_ENOUGH = 0.5
+"""Seconds of work whose CPU time says something: the kernel counts it in hundredths of a second."""
 LINGER = 0.3
 """Seconds after the last task in which one may run again."""
 
@@ -34,24 +36,27 @@ class Sample(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """What happened between two samples, CPU in milliseconds for each task; ``foreign`` in cores."""
+    """What happened between two samples; all None where there was no time to see it."""
 
-    worker: float | None
-    server: float | None
-    foreign: float
-    """What of the machine was used by whoever is not measured, the harness among them."""
+    worker: float | None = None
+    """CPU milliseconds of the workers for each task."""
+    server: float | None = None
+    foreign: float | None = None
+    """How many cores were used by whoever is not measured, the harness among them."""
 
 
 def costs(before: Sample, after: Sample) -> Costs:
     """Return what it has cost from one sample to the next."""
-    tasks = after.begun - before.begun
+    seconds, tasks = after.at - before.at, after.begun - before.begun
+    if seconds < LONG_ENOUGH:
+        return Costs()
     worker = after.worker_cpu - before.worker_cpu
     server = (after.server_cpu or 0.0) - (before.server_cpu or 0.0)
     foreign = after.machine_cpu - before.machine_cpu - worker - server
     return Costs(
         worker=1000 * worker / tasks if tasks else None,
         server=1000 * server / tasks if tasks and after.server_cpu is not None else None,
-        foreign=max(0.0, foreign / max(after.at - before.at, 1e-3)),
+        foreign=max(0.0, foreign / seconds),
     )
 
 

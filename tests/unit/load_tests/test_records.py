@@ -80,9 +80,14 @@ def test_costs_are_what_a_task_took_of_workers_and_server_and_what_others_took_o
     assert costs(before, after) == Costs(worker=0.5, server=0.25, foreign=1.0)
 
 
-def test_no_tasks_and_no_server_cost_nothing():
-    idle = Sample(begun=1, worker_cpu=1.0, server_cpu=None, machine_cpu=1.0, at=1.0)
-    assert costs(idle, idle) == Costs(worker=None, server=None, foreign=0.0)
+def test_an_idle_worker_without_a_server_costs_nothing_for_a_task():
+    before = Sample(begun=1, worker_cpu=1.0, server_cpu=None, machine_cpu=1.0, at=1.0)
+    assert costs(before, before._replace(at=3.0)) == Costs(worker=None, server=None, foreign=0.0)
+
+
+def test_what_was_over_at_once_has_no_costs():
+    before = Sample(begun=1, worker_cpu=1.0, server_cpu=1.0, machine_cpu=1.0, at=1.0)
+    assert costs(before, before._replace(begun=9, at=1.1)) == Costs()
 
 
 def run_inside(script, directory):
