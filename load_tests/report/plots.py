@@ -28,14 +28,14 @@ def draw(summary: Summary, directory: Path) -> None:
 def _draw(key: Key, spreads: dict[str, Spread], directory: Path) -> None:
     from matplotlib.figure import Figure
 
-    whos = sorted(spreads, key=lambda who: spreads[who].median or 0.0)
-    medians = [spreads[who].median or 0.0 for who in whos]
-    lows = [median - (spreads[who].low or 0.0) for who, median in zip(whos, medians, strict=True)]
-    highs = [(spreads[who].high or median) - median for who, median in zip(whos, medians, strict=True)]
-    figure = Figure(figsize=(8, 1.2 + 0.4 * len(whos)), layout="constrained")
+    names = sorted(spreads, key=lambda name: spreads[name].median or 0.0)
+    medians = [spreads[name].median or 0.0 for name in names]
+    lows = [median - (spreads[name].low or 0.0) for name, median in zip(names, medians, strict=True)]
+    highs = [(spreads[name].high or median) - median for name, median in zip(names, medians, strict=True)]
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    colours = ["#c2410c" if who == "vtasks" else "#64748b" for who in whos]
-    bars = axes.barh(whos, medians, xerr=[lows, highs], color=colours, capsize=3)
+    colours = ["#c2410c" if name == "vtasks" else "#64748b" for name in names]
+    bars = axes.barh(names, medians, xerr=[lows, highs], color=colours, capsize=3)
     if medians and min(medians) > 0 and max(medians) / min(medians) > WIDE:
         axes.set_xscale("log")
     axes.bar_label(bars, [f" {number(median)}" for median in medians])
