@@ -1,6 +1,7 @@
 """One contender in one scenario, once: an empty store, a producer, workers, and what they have written."""
 
 import json
+import math
 import os
 import signal
 import tempfile
@@ -74,6 +75,8 @@ class Bout:
         self._stack = ExitStack()
         self._runs = 0
         self.workers: Workers | None = None
+        self.has_stalled = False
+        """Whether tasks that were waited for did not come."""
         self.connections = 0
 
     def __enter__(self) -> Self:
@@ -124,16 +127,20 @@ class Bout:
             time.monotonic(),
         )
 
-    def wait_for(self, count: int, *, strict: bool = False) -> bool:
-        """Return when so many tasks have begun, with True, or when there are no more, with False, or raise."""
+    def wait_for(self, count: int, *, strict: bool = False, within: float = math.inf) -> bool:
+        """Return True when so many tasks have begun, False when no more do, or not in time; or raise."""
         assert self.workers is not None
-        seen, deadline = -1, time.monotonic() + PATIENCE
+        began = time.monotonic()
+        seen, deadline = -1, began + PATIENCE
         while (now := records.written(self.records)) < count:
             if now > seen:
                 seen, deadline = now, time.monotonic() + PATIENCE
             if self.workers.have_ended() or time.monotonic() > deadline:
                 if strict or not now:
                     raise StalledError(f"{now} of {count} tasks ran.\n{self.workers.last_words()}")
+                self.has_stalled = True
+                return False
+            if time.monotonic() - began > within:
                 return False
             time.sleep(POLL)
         return True
