@@ -2,8 +2,10 @@
 
 import argparse
 import random
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from load_tests.bench import contender as contenders
 from load_tests.bench import results
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, with a bar on the terminal, a line for each result, and all of it in a file."""
     matrix = _matrix(arguments)
+    signal.signal(signal.SIGTERM, _exit)  # no workers are left behind
     out: Path = arguments.out or Path(".cache/bench/results.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     from rich.console import Console
@@ -48,6 +51,10 @@ def run(arguments: argparse.Namespace) -> None:
             progress.advance(bar, matrix.repetitions if line.skipped or line.error else 1)
             print(_told(line), flush=True)
     print(f"{out}")
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(1)
 
 
 def _matrix(arguments: argparse.Namespace) -> Matrix:

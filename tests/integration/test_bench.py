@@ -1,7 +1,10 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +30,28 @@ def test_a_contender_that_there_is_not_is_said_before_anything_is_measured():
     done = run("bench", "--contender=sidekiq")
     assert done.returncode == 1
     assert "There is no sidekiq" in done.stderr
+
+
+def test_a_benchmark_that_is_ended_leaves_no_process_behind(tmp_path):
+    options = ["--contender=vtasks", "--backend=sqlite", "--scenario=idle", "--here", f"--out={tmp_path}/results"]
+    command = [sys.executable, "-m", "load_tests", "bench", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
+        process = psutil.Process(bench.pid)
+        started: set[psutil.Process] = set()
+        while not any("#1" in title for title in titles(started)):
+            assert bench.poll() is None
+            started |= set(process.children(recursive=True))
+        bench.terminate()
+        bench.wait(30)
+    gone, left = psutil.wait_procs(started, timeout=10)
+    assert gone
+    assert not left
+
+
+def titles(processes):
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            yield " ".join(process.cmdline())
 
 
 def load_tests(*arguments):
