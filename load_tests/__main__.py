@@ -4,6 +4,7 @@ import argparse
 
 from load_tests import own
 from load_tests.bench import command
+from load_tests.chaos import command as chaos
 from load_tests.report import command as report
 
 
@@ -30,6 +31,7 @@ def main() -> None:
     of_results = commands.add_parser("report", help="make tables, plots and a page of results")
     report.add_arguments(of_results)
     of_results.set_defaults(run=report.run)
+    chaos.add_to(commands)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -1,4 +1,4 @@
-"""A line to a server that a test makes slow, cuts, or lets go dead."""
+"""A line to a server that is made slow, cut, or goes dead."""
 
 import asyncio
 import contextlib
@@ -18,14 +18,15 @@ PATIENCE = 5.0
 
 
 class Proxy:
-    """A port that leads to the port ``target``; what a test sets holds from the next bytes or connection on.
+    """A port that leads to the port or the socket ``target``; what is set holds from the next bytes or connection on.
 
     ``latency`` is in seconds, each way; ``rate`` the bytes per second, each way, of all connections together. While it
     is not ``open``, connections are reset as soon as they are made.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int | str, host: str = HOST) -> None:
         self.target = target
+        self.host = host
         self.latency = 0.0
         self.rate: float | None = None
         self.is_open = True
@@ -35,7 +36,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
-        self._server = self._do(asyncio.start_server(self._accept, HOST, 0))
+        self._server = self._do(asyncio.start_server(self._accept, host, 0))
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     @property
@@ -83,6 +84,11 @@ class Proxy:
         finally:
             call.reset()
             self._calls.discard(call)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self.target, str):
+            return await asyncio.open_unix_connection(self.target)
+        return await asyncio.open_connection(HOST, self.target)
 
     async def _go_dead(self, ways: "set[_Way]") -> int:
         self.dead = frozenset(ways)
@@ -133,7 +139,7 @@ class _Call:
     async def run(self) -> None:
         """Carry bytes both ways until one end has closed."""
         with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_connection(HOST, self._proxy.target)
+            reader, writer = await self._proxy.connect()
             self._writers.append(writer)
             there = asyncio.create_task(self._carry(self._reader, writer, self._proxy.there))
             back = asyncio.create_task(self._carry(reader, self._writer, self._proxy.back))

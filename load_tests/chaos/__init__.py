@@ -1,0 +1,1 @@
+"""Faults against real servers and real worker processes under load; what it prints is what the docs may quote."""

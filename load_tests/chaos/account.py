@@ -1,0 +1,191 @@
+"""From what the ledger says to what has been lost, doubled or spoilt: pure functions."""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
+from itertools import pairwise
+from typing import NamedTuple
+
+from load_tests.chaos.ledger import Event
+
+SHARE = 0.9
+WINDOW = 1.0
+UNSETTLED = 0.5
+"""Seconds within which a worker has settled what has ended, so that it can be run again only for a fault until then."""
+
+
+class Verdict(StrEnum):
+    """What a run shows."""
+
+    OK = "ok"
+    FAIL = "FAIL"
+    VACUOUS = "VACUOUS"
+    """Nothing: the fault met nobody."""
+
+
+class Fault(NamedTuple):
+    """What happened to some processes, or to all if ``pids`` is None, from ``began`` to ``ended``.
+
+    What they had ended ``before`` seconds earlier may not have been settled.
+    """
+
+    kind: str
+    began: float
+    ended: float
+    pids: frozenset[int] | None = None
+    before: float = UNSETTLED
+
+    def excuses(self, run: "Execution") -> bool:
+        """Tell whether a task may run again that ran so."""
+        is_hit = self.pids is None or run.pid in self.pids
+        return is_hit and run.start <= self.ended and (run.end is None or run.end >= self.began - self.before)
+
+    def interrupts(self, run: "Execution") -> bool:
+        """Tell whether a run never ended because of this."""
+        is_hit = self.pids is None or run.pid in self.pids
+        return is_hit and run.end is None and run.start <= self.ended
+
+
+class Execution(NamedTuple):
+    """One run of a task in a process."""
+
+    start: float
+    pid: int
+    end: float | None
+
+
+class Account(NamedTuple):
+    """What became of the calls, as keys; ``accepted`` and ``reruns`` are numbers."""
+
+    accepted: int
+    finished: int
+    refused: int
+    lost: list[str]
+    duplicates: list[str]
+    reruns: int
+    spurious: list[str]
+    contradictory: list[str]
+    """With two ends: in the failed list and done, or done twice in the eyes of the store."""
+    overlaps: list[str]
+    """Unique ones that were accepted before their equal had ended."""
+    strangers: list[str]
+    """Ran although nobody had asked for them."""
+
+
+def judge(bites: Mapping[str, int], problems: Sequence[str]) -> Verdict:
+    """Return FAIL if there are problems, VACUOUS if one of the faults did not bite, else ok."""
+    if problems:
+        return Verdict.FAIL
+    return Verdict.OK if bites and all(bites.values()) else Verdict.VACUOUS
+
+
+def executions(events: Iterable[Event]) -> dict[str, list[Execution]]:
+    """Return the runs of each key in the order in which they began."""
+    runs: dict[str, list[Execution]] = defaultdict(list)
+    for event in events:
+        if event.kind == "start":
+            runs[event.key].append(Execution(event.at, event.pid, None))
+        elif event.kind == "end":
+            of_key = runs[event.key]
+            for index in reversed(range(len(of_key))):
+                if of_key[index].pid == event.pid and of_key[index].end is None:
+                    of_key[index] = of_key[index]._replace(end=event.at)
+                    break
+    return runs
+
+
+def account(events: Sequence[Event], failed: Collection[str], faults: Sequence[Fault]) -> Account:
+    """Hold what was asked for against what was done; ``failed`` are the ids in the failed list.
+
+    Only calls that should succeed are in the ledger.
+    """
+    accepted = {event.key: event for event in events if event.kind == "accept"}
+    tried = {event.key for event in events if event.kind == "try"}
+    settled = [(event.id, event.note) for event in events if event.kind == "settled"]
+    acked = {task_id for task_id, note in settled if note == "ack"}
+    ids = {event.id: event.key for event in events if event.id and event.key}
+    runs = executions(events)
+    done = {key for key, of_key in runs.items() if any(run.end is not None for run in of_key)}
+    spurious = [ids[task_id] for task_id in failed if task_id in ids]
+    reruns, duplicates = _repeated(runs, faults)
+    return Account(
+        accepted=len(accepted),
+        finished=sum(key in done for key in accepted),
+        refused=sum(event.kind == "error" for event in events),
+        lost=sorted(key for key, event in accepted.items() if key not in done and event.id not in failed),
+        duplicates=duplicates,
+        reruns=reruns,
+        spurious=sorted(spurious),
+        contradictory=sorted(
+            {ids.get(task_id, task_id) for task_id in acked & set(failed)}
+            | {ids.get(task_id, task_id) for task_id, times in _times(settled).items() if times > 1}
+        ),
+        overlaps=_overlaps(accepted, runs),
+        strangers=sorted(runs.keys() - tried) if tried else [],
+    )
+
+
+def interrupted(events: Iterable[Event], faults: Iterable[Fault]) -> int:
+    """Return how many runs were ended by a kill."""
+    kills = [fault for fault in faults if fault.kind == "kill"]
+    runs = [run for of_key in executions(events).values() for run in of_key]
+    return sum(any(kill.interrupts(run) for kill in kills) for run in runs)
+
+
+def delays(events: Iterable[Event], faults: Iterable[Fault]) -> list[float]:
+    """Return, of each run that was ended by a kill, after how many seconds its task ran again."""
+    kills = [fault for fault in faults if fault.kind == "kill"]
+    found = []
+    for of_key in executions(events).values():
+        for run, following in pairwise(of_key):
+            found += [following.start - kill.began for kill in kills if kill.interrupts(run)][:1]
+    return found
+
+
+def rate(events: Iterable[Event], since: float, until: float) -> float:
+    """Return how many runs ended per second."""
+    return sum(event.kind == "end" and since <= event.at < until for event in events) / max(until - since, 1e-9)
+
+
+def comeback(events: Iterable[Event], healed: float, usual: float) -> float | None:
+    """Return how many seconds after a time the ends reached nine tenths of their usual rate for a second."""
+    ends = sorted(event.at for event in events if event.kind == "end" and event.at >= healed)
+    for first in ends:
+        if bisect_right(ends, first + WINDOW) - bisect_left(ends, first) >= SHARE * usual * WINDOW:
+            return first - healed
+    return None
+
+
+def _repeated(runs: Mapping[str, Sequence[Execution]], faults: Sequence[Fault]) -> tuple[int, list[str]]:
+    """Return how many runs there were beyond the first, and the keys that have two or more which no fault excuses."""
+    again = {key: of_key for key, of_key in runs.items() if len(of_key) > 1}
+    duplicates = [
+        key
+        for key, of_key in again.items()
+        if sum(not any(fault.excuses(run) for fault in faults) for run in of_key) > 1
+    ]
+    return sum(len(of_key) - 1 for of_key in again.values()), sorted(duplicates)
+
+
+def _overlaps(accepted: Mapping[str, Event], runs: Mapping[str, Sequence[Execution]]) -> list[str]:
+    """Return the unique calls that were accepted while no run of the one before had ended."""
+    equals: dict[str, list[Event]] = defaultdict(list)
+    for key, event in accepted.items():
+        unique, slash, _ = key.partition("/")
+        if slash:
+            equals[unique].append(event)
+    found = []
+    for events in equals.values():
+        for one, other in pairwise(sorted(events, key=lambda event: event.at)):
+            ends = [run.end for run in runs.get(one.key, ()) if run.end is not None]
+            if ends and min(ends) > other.at:
+                found.append(other.key)
+    return found
+
+
+def _times(settled: Iterable[tuple[str, str]]) -> dict[str, int]:
+    times: dict[str, int] = defaultdict(int)
+    for task_id, _ in settled:
+        times[task_id] += 1
+    return times

@@ -1,0 +1,197 @@
+"""From a scenario to its report: start, feed, disturb, wait until it is quiet, end, judge."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from load_tests.chaos import account, grounds
+from load_tests.chaos.account import Account, Verdict
+from load_tests.chaos.run import WARM, Run
+from load_tests.chaos.scenario import KILLED, Scenario
+
+if TYPE_CHECKING:
+    from tests.integration.stores import Store  # of models, which Django must be set up for
+
+FEW = 5
+TYPED = ("django_vtasks.errors.", "django.db.utils.")
+
+
+def conduct(scenario: Scenario, kind: str, *, seed: int, seconds: float, keep: Path | None = None) -> dict[str, Any]:
+    """Run a scenario on a store of a kind; return the report. Logs and ledger are left in ``keep`` after a failure."""
+    began = time.monotonic()
+    with grounds.ground(kind) as ground:
+        run, report = Run(scenario, ground, seed=seed, seconds=seconds), dict[str, Any]()
+        _set_up(run)
+        try:
+            _play(run)
+            report = _report(run, _close_account(run))
+        finally:
+            run.close()
+            with contextlib.suppress(Exception):
+                run.broker.close()
+            if keep is not None and report.get("verdict") != Verdict.OK:
+                _keep(ground.directory, keep)
+    return report | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _keep(directory: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    for name in ("logs", "ledger"):
+        shutil.copytree(directory / name, target / name)
+
+
+def _set_up(run: Run) -> None:
+    (run.ground.directory / "gates").mkdir()
+    os.environ.update(run.environment())
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+    # Nothing is open when processes are started, and nothing in the way of what happens to connections.
+    from django.db import connections
+
+    connections.close_all()
+
+
+def _play(run: Run) -> None:
+    scenario = run.scenario
+    for _ in range(scenario.workers):
+        run.worker()
+    if scenario.rate:
+        run.feed(scenario.rate)
+        run.until(lambda: run.ended() > scenario.rate * WARM / 2, "tasks run before anything happens")
+        since = time.monotonic()
+        run.pass_time(WARM)
+        run.usual = account.rate(run.ledger.events(), since, time.monotonic())
+    scenario.inject(run)
+    run.stop_feeding()
+    if not any(worker not in run.ending and worker.is_running for worker in run.workers):
+        run.worker()
+
+
+def _close_account(run: Run) -> Account:
+    """Wait until it is quiet, end the workers, and add up."""
+    stopped, store = time.monotonic(), _store(run)
+    run.until(lambda: _is_quiet(store), "every task has ended", run.scenario.bounds.quiet)
+    run.facts["quiet after"] = round(time.monotonic() - stopped, 2)
+    _end_workers(run)
+    failed = {entry.id for entry in run.broker.failed(10_000)}
+    for missing in run.doomed - failed:
+        run.problems.append(f"task {missing} should have failed for good and is not in the failed list")
+    _look_for_leaks(run, store)
+    return account.account(run.ledger.events(), failed - run.doomed, run.faults)
+
+
+def _is_quiet(store: Store) -> bool:
+    try:
+        return store.size() == 0
+    except Exception:  # noqa: BLE001 - it may still be on its way back
+        return False
+
+
+def _store(run: Run) -> Store:
+    from tests.integration.stores import Tables, ValkeyStore
+
+    url = getattr(run.ground, "url", None)
+    return ValkeyStore(url) if url else Tables("default")
+
+
+def _end_workers(run: Run) -> None:
+    for worker in run.workers:
+        if worker in run.ending:
+            continue
+        if not worker.is_running:
+            run.problems.append(f"a worker ended by itself with {worker.process.returncode}: {worker.log[-500:]}")
+            continue
+        began = time.monotonic()
+        worker.send(signal.SIGTERM)
+        try:
+            code = worker.exit_code(run.scenario.bounds.drain)
+            run.expect(code == 0, f"a worker that was told to end ended with {code}")
+        except AssertionError:
+            run.problems.append(f"a worker did not end within {run.scenario.bounds.drain:g} s")
+        run.facts["drain"] = max(run.facts.get("drain", 0.0), round(time.monotonic() - began, 2))
+
+
+def _look_for_leaks(run: Run, store: Store) -> None:
+    """Whatever a run takes it gives back: processes, locks, leases."""
+    left = [process for worker in run.workers for process in worker.processes()]
+    _, alive = psutil.wait_procs(left, timeout=3.0)
+    run.expect(not alive, f"processes are left: {alive}")
+    run.expect(not (locks := store.locks()), f"{locks} locks are left")
+    nodes = [node for node in run.broker.nodes() if not any(_is_of(node, worker) for worker in run.ending)]
+    run.expect(not nodes, f"leases are left: {nodes}")
+    zombies = [child for child in psutil.Process().children(recursive=True) if child.status() == psutil.STATUS_ZOMBIE]
+    run.expect(not zombies, f"zombies: {zombies}")
+
+
+def _is_of(node: str, worker: Any) -> bool:
+    return str(worker.process.pid) in node.split("-")
+
+
+def _report(run: Run, found: Account) -> dict[str, Any]:
+    scenario, events = run.scenario, run.ledger.events()
+    if KILLED in run.bites:
+        run.bites[KILLED] += account.interrupted(events, run.faults)
+    delays = account.delays(events, run.faults)
+    backs = [account.comeback(events, healed, run.usual) for healed in run.healed]
+    _hold_against_bounds(run, found, delays, backs)
+    times = sorted([*delays, *(back for back in backs if back is not None), *run.recoveries])
+    return {
+        "scenario": scenario.name,
+        "faults": list(scenario.faults),
+        "backend": run.ground.kind,
+        "seed": run.seed,
+        "verdict": str(account.judge(run.bites, run.problems)),
+        "kills": sum(len(fault.pids or ()) for fault in run.faults if fault.kind == "kill"),
+        "bites": dict(run.bites),
+        "accepted": found.accepted,
+        "finished": found.finished,
+        "refused": found.refused,
+        "lost": len(found.lost),
+        "reruns": found.reruns,
+        "duplicates": len(found.duplicates),
+        "spurious": len(found.spurious),
+        "usual": round(run.usual, 1),
+        "recovery_p50": round(statistics.median(times), 3) if times else None,
+        "recovery_max": round(max(times), 3) if times else None,
+        "facts": run.facts,
+        "problems": run.problems,
+    }
+
+
+def _hold_against_bounds(run: Run, found: Account, delays: list[float], backs: list[float | None]) -> None:
+    bounds = run.scenario.bounds
+    if not bounds.loses:
+        run.expect(not found.lost, f"lost: {_few(found.lost)}")
+    run.expect(len(found.duplicates) <= bounds.duplicates, f"run again for no reason: {_few(found.duplicates)}")
+    run.expect(not found.spurious, f"failed for no fault of theirs: {_few(found.spurious)}")
+    run.expect(bounds.loses or not found.contradictory, f"ended twice: {_few(found.contradictory)}")
+    run.expect(bounds.loses or not found.overlaps, f"accepted while its equal was under way: {_few(found.overlaps)}")
+    run.expect(not found.strangers, f"ran unasked: {_few(found.strangers)}")
+    if bounds.again is not None:
+        late = [f"{delay:.2f} s" for delay in delays if delay > bounds.again]
+        run.expect(not late, f"ran again later than {bounds.again:g} s after a death: {_few(late)}")
+    if bounds.back is not None:
+        for back in backs:
+            is_back = back is not None and back <= bounds.back
+            run.expect(is_back, f"not at nine tenths of the usual rate {bounds.back:g} s after an outage: {back}")
+    for event in run.ledger.events():
+        if event.kind == "error":
+            error, _, took = event.note.partition(" ")
+            run.expect(error.startswith(TYPED), f"an enqueue raised {error}")
+            run.expect(float(took) <= bounds.refuse, f"an enqueue took {took} s to fail")
+
+
+def _few(keys: list[str]) -> str:
+    return ", ".join(keys[:FEW]) + (f" and {len(keys) - FEW} more" if len(keys) > FEW else "")

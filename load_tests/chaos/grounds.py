@@ -1,0 +1,254 @@
+"""The stores under fault: a server of the run's own that is killed, frozen and started again, and the ways to it."""
+
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, override
+
+import psutil
+
+from tests import servers
+from tests.integration.outages import POSTGRES_SOCKET
+from tests.integration.probes import eventually
+from tests.integration.proxies import HOST, Proxy
+
+SQLITE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "OPTIONS": {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 5,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    },
+}
+
+
+class Ground:
+    """A store that has no server: SQLite."""
+
+    kind: ClassVar[str] = "sqlite"
+    unsettled: ClassVar[float] = 0.0
+    """Seconds before a crash of which the ends of tasks may be undone: workers do not wait for the disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def start(self) -> None:
+        """Start the server, on the data that it has left if there is any."""
+
+    def close(self) -> None:
+        """End the server."""
+
+    def settings(self, line: Proxy | None = None) -> dict[str, Any]:
+        """Return the settings of who reaches the store, over a line if there is one."""
+        assert line is None, "there is no way to SQLite that could be cut"
+        return {"DATABASES": {"default": self._sqlite()}, "TASKS": _tasks("db.DatabaseTaskBackend")}
+
+    def line(self, host: str = HOST) -> Proxy:
+        """Make a way to the server that can be cut."""
+        raise NotImplementedError
+
+    def _sqlite(self) -> dict[str, Any]:
+        return SQLITE | {"NAME": str(self.directory / "db.sqlite3")}
+
+
+class Served(Ground):
+    """A store with a server of the run's own."""
+
+    server_class: ClassVar[type[servers.Server]]
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.server = self.server_class(directory)
+        self._is_initialised = False
+
+    @override
+    def start(self) -> None:
+        if self._is_initialised:
+            self.server.log.unlink()
+            self.server.run_until_ready()
+        else:
+            self.server.start()
+            self._is_initialised = True
+        eventually(self.answers, f"{self.kind} answers", within=30.0)
+
+    @override
+    def close(self) -> None:
+        self.thaw()
+        self.server.stop()
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the server's processes."""
+        assert self.server.process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self.server.process.pid)
+            return [first, *first.children(recursive=True)]
+        return []
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the server by a signal."""
+        assert self.server.process is not None
+        processes = self.processes()
+        self.server.process.send_signal(number)
+        self.server.process.wait(30.0)
+        # Those of a PostgreSQL whose first was killed end by themselves, and none starts before.
+        psutil.wait_procs(processes, 30.0)
+
+    def freeze(self) -> None:
+        """Stop the server; connections stay open, and the kernel accepts new ones."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def answers(self) -> bool:
+        """Tell whether the server does what it is there for."""
+        raise NotImplementedError
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+
+class PostgresGround(Served):
+    """PostgreSQL, as durable as shipped."""
+
+    kind = "postgres"
+    unsettled = 1.0
+    server_class = servers.DurablePostgreSQL
+
+    @override
+    def settings(self, line: Proxy | None = None) -> dict[str, Any]:
+        host = str(self.server.directory) if line is None else line.host
+        entry = {"ENGINE": "django.db.backends.postgresql", "HOST": host, "USER": "vtasks", "NAME": "postgres"}
+        return _database(entry if line is None else entry | {"PORT": line.port})
+
+    @override
+    def line(self, host: str = HOST) -> Proxy:
+        return Proxy(f"{self.server.directory}/{POSTGRES_SOCKET}", host)
+
+    @override
+    def answers(self) -> bool:
+        import psycopg
+
+        with contextlib.suppress(psycopg.OperationalError):
+            psycopg.connect(host=str(self.server.directory), user="vtasks", dbname="postgres").close()
+            return True
+        return False
+
+
+class MariaGround(Served):
+    """MariaDB, as durable as shipped."""
+
+    kind = "mariadb"
+    unsettled = 1.5
+    server_class = servers.DurableMariaDB
+
+    @override
+    def settings(self, line: Proxy | None = None) -> dict[str, Any]:
+        entry = {"ENGINE": "django.db.backends.mysql", "USER": "root", "NAME": "chaos"}
+        way = {"HOST": self._socket} if line is None else {"HOST": line.host, "PORT": line.port}
+        return _database(entry | way | {"OPTIONS": {"charset": "utf8mb4"}})
+
+    @override
+    def line(self, host: str = HOST) -> Proxy:
+        return Proxy(self._socket, host)
+
+    @override
+    def answers(self) -> bool:
+        import MySQLdb
+
+        with contextlib.suppress(MySQLdb.OperationalError):
+            connection = MySQLdb.connect(unix_socket=self._socket, user="root")
+            connection.query("CREATE DATABASE IF NOT EXISTS chaos")
+            connection.close()
+            return True
+        return False
+
+    @property
+    def _socket(self) -> str:
+        return self.server.address()["TEST_MARIADB_SOCKET"]
+
+
+class DurableValkey(servers.Valkey):
+    """Keeps what it has acknowledged."""
+
+    appendfsync = "always"
+
+    @override
+    def command(self) -> list[str]:
+        usual = [option if option != "no" else "yes" for option in super().command()]
+        return [*usual, "--appendfsync", self.appendfsync]
+
+
+class ValkeyGround(Served):
+    """Valkey that keeps what it has acknowledged; the project's database is not under fault."""
+
+    kind = "valkey"
+    server_class = DurableValkey
+    server: DurableValkey
+
+    @override
+    def settings(self, line: Proxy | None = None) -> dict[str, Any]:
+        options = {"BROKER_URL": self.url if line is None else f"valkey://{line.host}:{line.port}/0"}
+        tasks = _tasks("valkey.ValkeyTaskBackend", OPTIONS=options)
+        return {"DATABASES": {"default": self._sqlite()}, "TASKS": tasks}
+
+    @override
+    def line(self, host: str = HOST) -> Proxy:
+        return Proxy(self.server.port, host)
+
+    @override
+    def answers(self) -> bool:
+        import valkey
+
+        with contextlib.suppress(valkey.exceptions.ValkeyError), self.client() as client:
+            return bool(client.ping())
+        return False
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self.server.address()["TEST_VALKEY_URL"]
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Any]:
+        """Yield a client of the server's."""
+        import valkey
+
+        with valkey.Valkey.from_url(self.url, socket_timeout=5.0) as client:
+            yield client
+
+
+GROUNDS: dict[str, Callable[[Path], Ground]] = {
+    ground.kind: ground for ground in (Ground, PostgresGround, MariaGround, ValkeyGround)
+}
+SERVED = frozenset({"postgres", "mariadb", "valkey"})
+
+
+@contextlib.contextmanager
+def ground(kind: str) -> Iterator[Ground]:
+    """Run a store of a kind for as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="vtasks-chaos-", ignore_cleanup_errors=True) as path:
+        directory = Path(path)
+        if owner := servers.unprivileged().get("user"):
+            os.chown(directory, owner, -1)
+        directory.chmod(0o755)
+        store = GROUNDS[kind](directory)
+        try:
+            store.start()
+            yield store
+        finally:
+            store.close()
+
+
+def _tasks(backend: str, **options: Any) -> dict[str, Any]:
+    return {"default": {"BACKEND": f"django_vtasks.backends.{backend}", **options}}
+
+
+def _database(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"DATABASES": {"default": entry}, "TASKS": _tasks("db.DatabaseTaskBackend")}

@@ -1,0 +1,79 @@
+"""What a scenario is: what happens, to which stores, what must have been hit, and what must hold afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from load_tests.chaos.run import Run
+
+EVERYWHERE = frozenset({"sqlite", "postgres", "mariadb", "valkey"})
+KILLED = "running tasks killed"
+
+type Inject = Callable[["Run"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What must hold; seconds, and numbers of tasks. None: nothing is promised."""
+
+    again: float | None = None
+    """From the death of an actor until its tasks run again."""
+    back: float | None = None
+    """From the end of an outage until tasks end at nine tenths of their usual rate."""
+    quiet: float = 40.0
+    """From the end of the feed until no task is left."""
+    refuse: float = 12.0
+    """Until a caller knows that its enqueue has not worked."""
+    drain: float = 27.0
+    """Until a worker that is told to end has ended."""
+    duplicates: int = 0
+    loses: bool = False
+    """Whether the store may lose what it had acknowledged."""
+
+
+ACTORS = ("--processes", "2", "--concurrency", "8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """``faults`` are numbers of the list of faults; ``bites`` names what must not be zero at the end."""
+
+    name: str
+    faults: tuple[int, ...]
+    sentence: str
+    inject: Inject
+    bites: tuple[str, ...]
+    stores: frozenset[str] = EVERYWHERE
+    bounds: Bounds = Bounds()
+    seconds: float = 12.0
+    """How long it goes on, unless the command line says."""
+    rate: float = 100.0
+    """Tasks per second; 0 is none, and the scenario feeds what it needs."""
+    workers: int = 1
+    options: tuple[str, ...] = ACTORS
+    """Of the workers' command line."""
+    queues: tuple[str, ...] = ("default",)
+    by_line: bool = False
+    """Whether the workers, and they alone, reach the store over a line."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(*faults: int, **options: Any) -> Callable[[Inject], Inject]:
+    """Make a function, which does what happens, a scenario that is named like it; the options are its fields."""
+
+    def register(inject: Inject) -> Inject:
+        assert inject.__doc__ is not None
+        name = inject.__name__.replace("_", "-")
+        assert name not in SCENARIOS
+        sentence = inject.__doc__.splitlines()[0]
+        SCENARIOS[name] = Scenario(name=name, faults=faults, sentence=sentence, inject=inject, **options)
+        return inject
+
+    return register

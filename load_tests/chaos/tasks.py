@@ -1,0 +1,59 @@
+"""What runs while faults happen: each start and each end is a line in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django_vtasks import task
+from load_tests.chaos.ledger import VARIABLE, Pen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.tasks import TaskContext
+
+pen = Pen(Path(os.environ.get(VARIABLE, ".")))
+
+
+@contextlib.contextmanager
+def written(key: str, task_id: str, attempt: int) -> Iterator[None]:
+    """Note the start of a run and, unless it raises, its end."""
+    pen.write("start", key, task_id, str(attempt))
+    yield
+    pen.write("end", key, task_id, str(attempt))
+
+
+@task(takes_context=True)
+def work(context: TaskContext[..., Any], key: str, seconds: float, ballast: str = "") -> None:
+    """Take some time, on a thread."""
+    with written(key, context.task_result.id, context.attempt):
+        time.sleep(seconds)
+
+
+@task(takes_context=True)
+async def awork(context: TaskContext[..., Any], key: str, seconds: float, ballast: str = "") -> None:
+    """Take some time, on the loop."""
+    with written(key, context.task_result.id, context.attempt):
+        await asyncio.sleep(seconds)
+
+
+@task
+def members(batch: list[dict[str, Any]]) -> None:
+    """Do for a whole batch what work() does for one."""
+    for member in batch:
+        pen.write("start", member["args"][0], member["id"], str(member["attempt"]))
+    time.sleep(max(member["args"][1] for member in batch))
+    for member in batch:
+        pen.write("end", member["args"][0], member["id"], str(member["attempt"]))
+
+
+@task(takes_context=True)
+def tick(context: TaskContext[..., Any], entry: str) -> None:
+    """Be what a schedule enqueues."""
+    with written(entry, context.task_result.id, context.attempt):
+        pass
