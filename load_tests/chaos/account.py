@@ -102,8 +102,8 @@ def account(events: Sequence[Event], failed: Collection[str], faults: Sequence[F
     """
     accepted = {event.key: event for event in events if event.kind == "accept"}
     tried = {event.key for event in events if event.kind == "try"}
-    settled = [(event.id, event.note) for event in events if event.kind == "settled"]
-    acked = {task_id for task_id, note in settled if note == "ack"}
+    settled = [event for event in events if event.kind == "settled"]
+    acked = {event.id for event in settled if event.note == "ack"}
     ids = {event.id: event.key for event in events if event.id and event.key}
     runs = executions(events)
     done = {key for key, of_key in runs.items() if any(run.end is not None for run in of_key)}
@@ -119,7 +119,7 @@ def account(events: Sequence[Event], failed: Collection[str], faults: Sequence[F
         spurious=sorted(spurious),
         contradictory=sorted(
             {ids.get(task_id, task_id) for task_id in acked & set(failed)}
-            | {ids.get(task_id, task_id) for task_id, times in _times(settled).items() if times > 1}
+            | {ids.get(task_id, task_id) for task_id in _twice(settled, faults)}
         ),
         overlaps=_overlaps(accepted, runs),
         strangers=sorted(runs.keys() - tried) if tried else [],
@@ -184,8 +184,14 @@ def _overlaps(accepted: Mapping[str, Event], runs: Mapping[str, Sequence[Executi
     return found
 
 
-def _times(settled: Iterable[tuple[str, str]]) -> dict[str, int]:
-    times: dict[str, int] = defaultdict(int)
-    for task_id, _ in settled:
-        times[task_id] += 1
-    return times
+def _twice(settled: Iterable[Event], faults: Sequence[Fault]) -> set[str]:
+    """Return the ids that were settled more than once, although no crash of the store can have undone the first."""
+    outages = [fault for fault in faults if fault.pids is None]
+    seen: set[str] = set()
+    twice: set[str] = set()
+    for event in settled:
+        if event.id in seen:
+            twice.add(event.id)
+        if not any(outage.began - outage.before <= event.at <= outage.ended for outage in outages):
+            seen.add(event.id)
+    return twice

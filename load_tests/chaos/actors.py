@@ -1,9 +1,24 @@
 """Actors that die, freeze, block or leave things behind."""
 
+import contextlib
+import os
+import signal
 import time
+from functools import partial
+from typing import Any
 
-from load_tests.chaos.run import LEASE, Run
+import psutil
+
+from load_tests.chaos.account import Fault
+from load_tests.chaos.run import LEASE, LIVENESS, Run
 from load_tests.chaos.scenario import KILLED, Bounds, scenario
+
+DIED = "actors that died of a task"
+HUNG = "actors killed because they hung"
+RESCUES = {"VTASKS_MAX_RESCUES": "1"}
+TWO_QUEUES = {"queues": ("default", "other"), "options": ("--processes", "1", "--concurrency", "8")}
+COST = 0.1
+"""The part of its rate that trouble in one queue may cost another."""
 
 
 @scenario(1, 66, bites=(KILLED,), bounds=Bounds(again=1.5))
@@ -34,3 +49,151 @@ def freeze_worker(run: Run) -> None:
         run.bit("frozen beyond the lease", at_work)
     run.until(lambda: run.ledger.count("fenced"), "an end that came too late", 10.0)
     run.bit("late ends refused", run.ledger.count("fenced"))
+
+
+@scenario(5, bites=(KILLED,), bounds=Bounds(again=LIVENESS + 4.0), seconds=16.0)
+def freeze_actor(run: Run) -> None:
+    """SIGSTOP one actor for good: its supervisor kills it, and its tasks run again."""
+    for _ in run.beats(2.0, 4.0):
+        at_work = [pid for pid in run.actors().values() if run.ledger.running(pid)]
+        if at_work:
+            pid, began = run.chance.choice(at_work), time.monotonic()
+            os.kill(pid, signal.SIGSTOP)
+            run.until(partial(_is_gone, pid), "the supervisor kills a frozen actor", LIVENESS + 5.0)
+            run.faults.append(Fault("kill", began, time.monotonic(), frozenset([pid])))
+
+
+@scenario(9, 10, bites=(DIED,), environment=RESCUES, seconds=16.0)
+def deadly_tasks(run: Run) -> None:
+    """Enqueue tasks that segfault, exit or kill their actor: they are given up with their cause, the others are not."""
+    ways = ("segfault", "exit 0", "exit 3", "SIGKILL")
+    _doom(run, ways, 1.0)
+    run.bit(DIED, _deaths(run))
+    said = {entry.failure.message for entry in run.broker.failed(1000)}
+    for words in ("SIGSEGV", "exit code 0", "exit code 3", "SIGKILL"):
+        run.expect(any(words in message for message in said), f"no failed task tells of {words}")
+
+
+@scenario(10, bites=("tasks that raised",))
+def raising_tasks(run: Run) -> None:
+    """Enqueue tasks that raise SystemExit, KeyboardInterrupt, GeneratorExit and their like: each fails, none else."""
+    from tests.workapp import tasks
+
+    kinds = [*tasks.FAILURES, "RecursionError", "unserializable", "not finite"]
+    for _ in run.beats(0.05, 0.2):
+        task: Any = run.chance.choice([tasks.fail, tasks.afail, tasks.afail_later])
+        run.doomed.add(task.enqueue(run.chance.choice(kinds)).id)
+        run.bit("tasks that raised")
+    run.expect(not run.said("ended: "), "an actor ended because a task raised")
+
+
+@scenario(11, 12, bites=(HUNG,), environment=RESCUES, bounds=Bounds(quiet=60.0), seconds=10.0, **TWO_QUEUES)
+def hanging_tasks(run: Run) -> None:
+    """Block the loop of one queue's actor, by sleep, CPU or a held GIL: it is killed with its stacks, others go on."""
+    before = _rate(run, "other#1", time.monotonic() - 1.0, time.monotonic())
+    began = time.monotonic()
+    _doom(run, ("blocked", "spinning", "GIL held"), 3.0, name="adoom")
+    during = _rate(run, "other#1", began, time.monotonic())
+    run.facts |= {"other queue before": round(before, 1), "other queue meanwhile": round(during, 1)}
+    run.until(lambda: run.broker.failed_count() >= len(run.doomed), "what hangs is given up", 60.0)
+    run.bit(HUNG, run.said("gave no sign of life"))
+    stacks = [entry.failure.traceback for entry in run.broker.failed(1000)]
+    run.expect(all("load_tests/chaos/tasks.py" in stack for stack in stacks), "a failed task lacks the stacks")
+    _excuse_deaths(run, LIVENESS + 3.0)
+
+
+@scenario(13, bites=("tasks stuck in a thread",), seconds=6.0, environment={"VTASKS_SHUTDOWN_TIMEOUT": "2"})
+def stuck_tasks(run: Run) -> None:
+    """Tell a worker to end while tasks are stuck in threads: it ends in time, and gives them back unharmed."""
+    from tests.workapp import tasks
+
+    gates = run.directory / "gates"
+    stuck: tuple[Any, ...] = (tasks.hold, tasks.hold_in_thread, tasks.hold_in_lane, tasks.stubborn)
+    for task in stuck:
+        task.enqueue(task.func.__name__)
+    run.until(lambda: all(list(gates.glob(f"{task.func.__name__}.1")) for task in stuck), "they run")
+    run.bit("tasks stuck in a thread", len(stuck))
+    run.tell(run.workers[0], signal.SIGTERM, within=4.0)
+    run.expect(run.broker.failed_count() == 0, "a task failed because its worker was told to end")
+    for task in stuck:
+        (gates / f"{task.func.__name__}-open").touch()
+    run.worker()
+    run.pass_time(1.0)
+
+
+@scenario(14, bites=("processes left behind",), seconds=8.0)
+def leftover_processes(run: Run) -> None:
+    """Let tasks leave forks and programs behind, and kill their actors: none is left, and none is a zombie."""
+    import json
+
+    from tests.workapp import tasks
+
+    left: list[int] = []
+    gates = run.directory / "gates"
+    for number, _ in enumerate(run.beats(0.5, 1.0)):
+        tasks.leave_processes_behind.enqueue(f"left{number}")
+        entry = gates / f"left{number}.1"
+        if run.until(entry.exists, "a task has left processes behind"):
+            facts = json.loads(entry.read_text())
+            left += facts["left"]
+            run.bit("processes left behind", sum(map(psutil.pid_exists, facts["left"])))
+            run.pass_time(0.3)
+            run.kill(facts["pid"])
+            run.until(partial(_are_gone, left), "they end with their actor", 5.0)
+
+
+@scenario(15, bites=(DIED,), environment={"VTASKS_MAX_RESCUES": "0"}, seconds=10.0, **TWO_QUEUES)
+def crash_loop(run: Run) -> None:
+    """Let an actor die at each start: restarts slow down, nobody is a zombie, the other queue goes on."""
+    tree = psutil.Process(run.workers[0].process.pid)
+    _doom(run, ("SIGKILL", "segfault"), 0.2)
+    run.bit(DIED, _deaths(run))
+    zombies = [child for child in tree.children(recursive=True) if _is_zombie(child)]
+    run.expect(len(zombies) <= 1, f"zombies: {zombies}")  # one may be about to be buried
+    run.facts["deaths per second"] = round(_deaths(run) / run.seconds, 1)
+    run.expect(run.workers[0].is_running, "the worker gave up although its other queue was well")
+
+
+def _doom(run: Run, ways: tuple[str, ...], every: float, name: str = "doom") -> None:
+    """Enqueue tasks into the first queue that bring doom."""
+    from load_tests.chaos import tasks
+
+    task: Any = getattr(tasks, name).using(queue_name=run.scenario.queues[0])
+    for number, _ in enumerate(run.beats(0.5 * every, 1.5 * every)):
+        run.doomed.add(task.enqueue(ways[number % len(ways)]).id)
+    run.until(lambda: run.broker.failed_count() >= len(run.doomed), "the doomed are given up", 30.0)
+    _excuse_deaths(run, 0.5)
+
+
+def _excuse_deaths(run: Run, within: float) -> None:
+    """Note as kills what the doomed did to their actors."""
+    known = {fault.pids for fault in run.faults}
+    for event in run.ledger.events():
+        pids = frozenset([event.pid])
+        if event.kind == "doom" and pids not in known:
+            run.faults.append(Fault("death", event.at, event.at + within, pids, before=1.0))
+
+
+def _deaths(run: Run) -> int:
+    return len({event.pid for event in run.ledger.events() if event.kind == "doom"})
+
+
+def _rate(run: Run, actor: str, since: float, until: float) -> float:
+    """Return how many runs ended per second in an actor that lives since then."""
+    pid = run.actors().get(actor)
+    ends = sum(event.kind == "end" and event.pid == pid and since <= event.at < until for event in run.ledger.events())
+    return ends / max(until - since, 1e-9)
+
+
+def _are_gone(pids: list[int]) -> bool:
+    return not any(map(psutil.pid_exists, pids))
+
+
+def _is_gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or _is_zombie(psutil.Process(pid))
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    return False

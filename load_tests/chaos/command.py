@@ -9,11 +9,28 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from load_tests.chaos import actors, hosts, tables
+from load_tests.chaos import (
+    actors,
+    databases,
+    hosts,
+    loads,
+    namespaces,
+    network,
+    payloads,
+    refusals,
+    resources,
+    scheduling,
+    stores,
+    tables,
+    telling,
+)  # fmt: skip
 from load_tests.chaos.account import Verdict
 from load_tests.chaos.scenario import EVERYWHERE, SCENARIOS
 
-MODULES = (actors, hosts)
+MODULES = (
+    actors, databases, hosts, loads, namespaces, network, payloads, refusals, resources, scheduling, stores, telling,
+)  # fmt: skip
+"""Whose import is what fills SCENARIOS."""
 LONGEST = 300.0
 CI: tuple[tuple[str, str], ...] = (
     ("kill-actor", "sqlite"),

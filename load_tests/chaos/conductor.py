@@ -1,25 +1,23 @@
 """From a scenario to its report: start, feed, disturb, wait until it is quiet, end, judge."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
 import signal
 import statistics
+import tempfile
 import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from load_tests.chaos import account, grounds
 from load_tests.chaos.account import Account, Verdict
-from load_tests.chaos.run import WARM, Run
+from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import KILLED, Scenario
-
-if TYPE_CHECKING:
-    from tests.integration.stores import Store  # of models, which Django must be set up for
+from tests.integration.probes import eventually
 
 FEW = 5
 TYPED = ("django_vtasks.errors.", "django.db.utils.")
@@ -28,8 +26,10 @@ TYPED = ("django_vtasks.errors.", "django.db.utils.")
 def conduct(scenario: Scenario, kind: str, *, seed: int, seconds: float, keep: Path | None = None) -> dict[str, Any]:
     """Run a scenario on a store of a kind; return the report. Logs and ledger are left in ``keep`` after a failure."""
     began = time.monotonic()
-    with grounds.ground(kind) as ground:
-        run, report = Run(scenario, ground, seed=seed, seconds=seconds), dict[str, Any]()
+    with contextlib.ExitStack() as stack:
+        ground = stack.enter_context(grounds.ground(kind, scenario.disk))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtasks-chaos-run-")))
+        run, report = Run(scenario, ground, directory, seed=seed, seconds=seconds), dict[str, Any]()
         _set_up(run)
         try:
             _play(run)
@@ -39,7 +39,7 @@ def conduct(scenario: Scenario, kind: str, *, seed: int, seconds: float, keep: P
             with contextlib.suppress(Exception):
                 run.broker.close()
             if keep is not None and report.get("verdict") != Verdict.OK:
-                _keep(ground.directory, keep)
+                _keep(directory, keep)
     return report | {"seconds": round(time.monotonic() - began, 1)}
 
 
@@ -50,7 +50,6 @@ def _keep(directory: Path, target: Path) -> None:
 
 
 def _set_up(run: Run) -> None:
-    (run.ground.directory / "gates").mkdir()
     os.environ.update(run.environment())
     import django
     from django.core.management import call_command
@@ -68,42 +67,31 @@ def _play(run: Run) -> None:
     for _ in range(scenario.workers):
         run.worker()
     if scenario.rate:
-        run.feed(scenario.rate)
-        run.until(lambda: run.ended() > scenario.rate * WARM / 2, "tasks run before anything happens")
-        since = time.monotonic()
-        run.pass_time(WARM)
-        run.usual = account.rate(run.ledger.events(), since, time.monotonic())
+        run.begin_feeding()
     scenario.inject(run)
+    if run.healed and run.is_fed:
+        with contextlib.suppress(AssertionError):  # how long it took is judged below
+            eventually(lambda: _is_back(run), "work is back", scenario.bounds.back or FEW)
     run.stop_feeding()
     if not any(worker not in run.ending and worker.is_running for worker in run.workers):
         run.worker()
 
 
+def _is_back(run: Run) -> bool:
+    return account.comeback(run.ledger.events(), run.healed[-1], run.usual) is not None
+
+
 def _close_account(run: Run) -> Account:
     """Wait until it is quiet, end the workers, and add up."""
-    stopped, store = time.monotonic(), _store(run)
-    run.until(lambda: _is_quiet(store), "every task has ended", run.scenario.bounds.quiet)
+    stopped = time.monotonic()
+    run.until(run.is_quiet, "every task has ended", run.scenario.bounds.quiet)
     run.facts["quiet after"] = round(time.monotonic() - stopped, 2)
     _end_workers(run)
     failed = {entry.id for entry in run.broker.failed(10_000)}
     for missing in run.doomed - failed:
         run.problems.append(f"task {missing} should have failed for good and is not in the failed list")
-    _look_for_leaks(run, store)
+    _look_for_leaks(run)
     return account.account(run.ledger.events(), failed - run.doomed, run.faults)
-
-
-def _is_quiet(store: Store) -> bool:
-    try:
-        return store.size() == 0
-    except Exception:  # noqa: BLE001 - it may still be on its way back
-        return False
-
-
-def _store(run: Run) -> Store:
-    from tests.integration.stores import Tables, ValkeyStore
-
-    url = getattr(run.ground, "url", None)
-    return ValkeyStore(url) if url else Tables("default")
 
 
 def _end_workers(run: Run) -> None:
@@ -123,12 +111,12 @@ def _end_workers(run: Run) -> None:
         run.facts["drain"] = max(run.facts.get("drain", 0.0), round(time.monotonic() - began, 2))
 
 
-def _look_for_leaks(run: Run, store: Store) -> None:
+def _look_for_leaks(run: Run) -> None:
     """Whatever a run takes it gives back: processes, locks, leases."""
     left = [process for worker in run.workers for process in worker.processes()]
     _, alive = psutil.wait_procs(left, timeout=3.0)
     run.expect(not alive, f"processes are left: {alive}")
-    run.expect(not (locks := store.locks()), f"{locks} locks are left")
+    run.expect(not (locks := run.store.locks()), f"{locks} locks are left")
     nodes = [node for node in run.broker.nodes() if not any(_is_of(node, worker) for worker in run.ending)]
     run.expect(not nodes, f"leases are left: {nodes}")
     zombies = [child for child in psutil.Process().children(recursive=True) if child.status() == psutil.STATUS_ZOMBIE]
@@ -166,7 +154,7 @@ def _report(run: Run, found: Account) -> dict[str, Any]:
         "recovery_p50": round(statistics.median(times), 3) if times else None,
         "recovery_max": round(max(times), 3) if times else None,
         "facts": run.facts,
-        "problems": run.problems,
+        "problems": _counted(run.problems),
     }
 
 
@@ -191,6 +179,10 @@ def _hold_against_bounds(run: Run, found: Account, delays: list[float], backs: l
             error, _, took = event.note.partition(" ")
             run.expect(error.startswith(TYPED), f"an enqueue raised {error}")
             run.expect(float(took) <= bounds.refuse, f"an enqueue took {took} s to fail")
+
+
+def _counted(problems: list[str]) -> list[str]:
+    return [problem if times == 1 else f"{times} × {problem}" for problem, times in Counter(problems).items()]
 
 
 def _few(keys: list[str]) -> str:

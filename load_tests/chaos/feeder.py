@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import django
+from django.db import close_old_connections
 
 QUICK, LONG = 0.05, 0.3
 BULK = 10
@@ -64,6 +65,7 @@ class Feeder:
             self._pen.write("try", key)
         began = time.monotonic()
         try:
+            close_old_connections()  # as at the begin of each request
             results = call()
         except Exception as error:  # noqa: BLE001 - which it is, is what we want to know
             took = time.monotonic() - began

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,11 @@ class Served(Ground):
     def close(self) -> None:
         self.thaw()
         self.server.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Tell whether the server has not ended."""
+        return self.server.process is not None and self.server.process.poll() is None
 
     def processes(self) -> list[psutil.Process]:
         """Return the server's processes."""
@@ -177,12 +183,12 @@ class MariaGround(Served):
 class DurableValkey(servers.Valkey):
     """Keeps what it has acknowledged."""
 
-    appendfsync = "always"
+    options: tuple[str, ...] = ("--appendfsync", "always")
 
     @override
     def command(self) -> list[str]:
         usual = [option if option != "no" else "yes" for option in super().command()]
-        return [*usual, "--appendfsync", self.appendfsync]
+        return [*usual, *self.options]
 
 
 class ValkeyGround(Served):
@@ -224,6 +230,10 @@ class ValkeyGround(Served):
             yield client
 
 
+def _directory() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="vtasks-chaos-", ignore_cleanup_errors=True)
+
+
 GROUNDS: dict[str, Callable[[Path], Ground]] = {
     ground.kind: ground for ground in (Ground, PostgresGround, MariaGround, ValkeyGround)
 }
@@ -231,10 +241,14 @@ SERVED = frozenset({"postgres", "mariadb", "valkey"})
 
 
 @contextlib.contextmanager
-def ground(kind: str) -> Iterator[Ground]:
-    """Run a store of a kind for as long as the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="vtasks-chaos-", ignore_cleanup_errors=True) as path:
-        directory = Path(path)
+def ground(kind: str, disk: str | None = None) -> Iterator[Ground]:
+    """Run a store of a kind for as long as the block lasts, on a disk of its own if its size is given."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(_directory()))
+        if disk is not None:
+            mount = ("mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(directory))
+            subprocess.run(mount, check=True)
+            stack.callback(subprocess.run, ("umount", "--lazy", str(directory)), check=True)
         if owner := servers.unprivileged().get("user"):
             os.chown(directory, owner, -1)
         directory.chmod(0o755)

@@ -11,15 +11,23 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from django.db import close_old_connections
+
+from load_tests.chaos import account
 from load_tests.chaos.account import Fault
-from load_tests.chaos.grounds import Ground
+from load_tests.chaos.grounds import Ground, Served, ValkeyGround
 from load_tests.chaos.ledger import VARIABLE, Ledger
 from load_tests.chaos.scenario import Scenario
+from tests import servers
+from tests.integration.pages import Pages
 from tests.integration.probes import eventually
 from tests.integration.proxies import Proxy
 from tests.integration.workers import RUNWORKER, WorkerProcess
+
+if TYPE_CHECKING:
+    from tests.integration.stores import Store  # of models, which Django must be set up for
 
 ROOT = Path(__file__).parents[2]
 LEASE = 3.0
@@ -34,15 +42,17 @@ class Run:
     ``bites`` counts what the faults have met, ``problems`` what the scenario finds wrong by itself.
     """
 
-    def __init__(self, scenario: Scenario, ground: Ground, *, seed: int, seconds: float) -> None:
+    def __init__(self, scenario: Scenario, ground: Ground, directory: Path, *, seed: int, seconds: float) -> None:
         self.scenario = scenario
         self.ground = ground
+        self.directory = directory
         self.seed = seed
         self.chance = random.Random(seed)  # noqa: S311 - no secret
         self.seconds = seconds
         self.line: Proxy | None = ground.line() if scenario.by_line else None
-        (ground.directory / "logs").mkdir()
-        self.ledger = Ledger(ground.directory / "ledger")
+        for name in ("logs", "gates"):
+            (directory / name).mkdir()
+        self.ledger = Ledger(directory / "ledger")
         self.workers: list[WorkerProcess] = []
         self.faults: list[Fault] = []
         self.healed: list[float] = []
@@ -57,6 +67,9 @@ class Run:
         self.usual = 0.0
         self.ending: set[WorkerProcess] = set()
         """Those that are expected to have ended."""
+        self.ports: dict[WorkerProcess, int] = {}
+        self.pages: dict[WorkerProcess, Pages] = {}
+        """What each worker says of its health, and at which port."""
         self._feeders: list[subprocess.Popen[bytes]] = []
 
     # Who takes part -----------------------------------------------------------------------------------------
@@ -68,7 +81,7 @@ class Run:
             "LOAD_TEST_SETTINGS": json.dumps(self.ground.settings(line)),
             "CHAOS_SETTINGS": json.dumps(dict(self.scenario.settings)),
             VARIABLE: str(self.ledger.directory),
-            "TEST_LEDGER": str(self.ground.directory / "gates"),
+            "TEST_LEDGER": str(self.directory / "gates"),
             "TEST_ACTOR_LIVENESS": str(LIVENESS),
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
@@ -88,20 +101,23 @@ class Run:
         self, *options: str, line: Proxy | None = None, command: tuple[str, ...] = RUNWORKER, **environment: str
     ) -> WorkerProcess:
         """Start a worker."""
-        number = len(self.workers) + 1
+        number, port = len(self.workers) + 1, servers.free_port()
         worker = WorkerProcess(
-            self.ground.directory / "logs" / f"worker-{number}.log",
+            self.directory / "logs" / f"worker-{number}.log",
             *(options or self.scenario.options),
-            environment=self.environment(line or self.line) | {"VTASKS_WORKER_ID": f"w{number}"} | environment,
+            environment=self.environment(line or self.line)
+            | {"VTASKS_WORKER_ID": f"w{number}", "VTASKS_HEALTH_PORT": str(port)}
+            | environment,
             command=command,
         )
         self.workers.append(worker)
+        self.ports[worker], self.pages[worker] = port, Pages(port)
         return worker
 
     def feed(self, rate: float, *queues: str, line: Proxy | None = None) -> subprocess.Popen[bytes]:
         """Start to enqueue at a rate, by a process of its own."""
         seed = str(self.seed + len(self._feeders))
-        log = self.ground.directory / "logs" / "feeder.log"
+        log = self.directory / "logs" / "feeder.log"
         with log.open("ab") as output:
             feeder = subprocess.Popen(
                 [sys.executable, "-m", "load_tests.chaos.feeder", seed, str(rate), *(queues or self.scenario.queues)],
@@ -113,6 +129,20 @@ class Run:
         self._feeders.append(feeder)
         return feeder
 
+    @property
+    def is_fed(self) -> bool:
+        """Tell whether somebody enqueues."""
+        return bool(self._feeders)
+
+    def begin_feeding(self) -> None:
+        """Feed as a scenario does whose workers are its own, and learn the usual rate."""
+        rate = self.scenario.rate or 100.0
+        self.feed(rate)
+        self.until(lambda: self.ended() > rate * WARM / 2, "tasks run before anything happens")
+        since = time.monotonic()
+        self.pass_time(WARM)
+        self.usual = account.rate(self.ledger.events(), since, time.monotonic())
+
     def stop_feeding(self) -> None:
         """End all feeders after the call that they make."""
         for feeder in self._feeders:
@@ -120,7 +150,7 @@ class Run:
             feeder.stdin.close()
         for feeder in self._feeders:
             if feeder.wait(60.0) != 0:
-                log = (self.ground.directory / "logs" / "feeder.log").read_text()[-2000:]
+                log = (self.directory / "logs" / "feeder.log").read_text()[-2000:]
                 self.problems.append(f"the feeder ended with {feeder.returncode}: {log}")
         self._feeders.clear()
 
@@ -161,6 +191,31 @@ class Run:
         self.ending.add(worker)
         self.faults.append(Fault("kill", now, now, pids, before=1.0))
 
+    def tell(self, worker: WorkerProcess, *signals: signal.Signals, within: float, spares: bool = False) -> None:
+        """Send signals to a worker, which must end with 0 in time; ``spares``: nothing may run again for it."""
+        told, began, pids = ", ".join(number.name for number in signals), time.monotonic(), set[int]()
+        for number in signals:
+            pids |= {process.pid for process in worker.processes()}
+            worker.send(number)
+            self.pass_time(self.chance.uniform(0.0, 0.2))
+        while worker.is_running and time.monotonic() < began + within:
+            pids |= {process.pid for process in worker.processes()}
+            self.pass_time(0.02)
+        if worker.is_running:
+            self.problems.append(f"a worker still runs {within:g} s after {told}")
+            worker.kill()
+        code = worker.process.returncode
+        self.expect(code == 0, f"a worker ended with {code} on {told}")
+        self.facts["drain"] = max(self.facts.get("drain", 0.0), round(time.monotonic() - began, 2))
+        self.ending.add(worker)
+        if not spares:
+            self.faults.append(Fault("told", began, time.monotonic(), frozenset(pids)))
+
+    def end(self, worker: WorkerProcess) -> None:
+        """Tell a worker to end, as is done to all at the end of a run."""
+        if worker.is_running:
+            self.tell(worker, signal.SIGTERM, within=self.scenario.bounds.drain, spares=True)
+
     @contextlib.contextmanager
     def frozen(self, *pids: int) -> Iterator[None]:
         """Stop processes for as long as the block lasts."""
@@ -189,6 +244,12 @@ class Run:
         self.faults.append(Fault(kind, began, healed + after, None, unsettled))
         self.healed.append(healed)
 
+    def heal_store(self) -> None:
+        """Start the server again if it has given up."""
+        if isinstance(self.ground, Served) and not self.ground.is_running:
+            self.facts["servers that gave up"] = self.facts.get("servers that gave up", 0) + 1
+            self.ground.start()
+
     # What has come of it ------------------------------------------------------------------------------------
 
     def bit(self, what: str, times: int = 1) -> None:
@@ -209,6 +270,16 @@ class Run:
             return False
         return True
 
+    def waits(self, since: float = 0.0, until: float = float("inf")) -> list[float]:
+        """Return, sorted, for how long calls accepted in a time waited for their start."""
+        accepted = {event.key: event.at for event in self.ledger.events() if event.kind == "accept"}
+        started: dict[str, float] = {}
+        for event in self.ledger.events():
+            if event.kind == "start":
+                started.setdefault(event.key, event.at)
+        spans = ((at, started[key]) for key, at in accepted.items() if since <= at < until and key in started)
+        return sorted(max(0.0, start - at) for at, start in spans)
+
     def said(self, text: str) -> int:
         """Return how often the workers have said something."""
         return sum(worker.log.count(text) for worker in self.workers)
@@ -216,6 +287,21 @@ class Run:
     def ended(self) -> int:
         """Return how many runs have ended so far."""
         return self.ledger.count("end")
+
+    def is_quiet(self) -> bool:
+        """Tell whether no task is left in the store."""
+        try:
+            close_old_connections()
+            return self.store.size() == 0
+        except Exception:  # noqa: BLE001 - it may still be on its way back
+            return False
+
+    @property
+    def store(self) -> "Store":
+        """What stands in the store."""
+        from tests.integration.stores import Tables, ValkeyStore
+
+        return ValkeyStore(self.ground.url) if isinstance(self.ground, ValkeyGround) else Tables("default")
 
     @property
     def backend(self) -> Any:

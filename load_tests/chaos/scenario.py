@@ -56,6 +56,8 @@ class Scenario:
     options: tuple[str, ...] = ACTORS
     """Of the workers' command line."""
     queues: tuple[str, ...] = ("default",)
+    disk: str | None = None
+    """The size of a disk of its own that the store is on."""
     by_line: bool = False
     """Whether the workers, and they alone, reach the store over a line."""
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -5,17 +5,8 @@ import sys
 
 import pytest
 
+from tests.integration.workers import UNREAD
 from tests.workapp import tasks
-
-UNREAD = """
-import fcntl, os, sys
-read, write = os.pipe()
-fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
-os.set_inheritable(read, True)  # somebody holds it, as a stopped reader does
-os.dup2(write, 1)
-os.dup2(write, 2)
-os.execv(sys.executable, [sys.executable, "-m", "django", "runworker", *sys.argv[1:]])
-"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets the size of a pipe")

@@ -16,6 +16,16 @@ from tests.workapp.apps import DEADLINE_VARIABLE, LIVENESS_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 RUNWORKER = ("-m", "django", "runworker")
+UNREAD = """
+import fcntl, os, sys
+read, write = os.pipe()
+fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+os.set_inheritable(read, True)  # somebody holds it, as a stopped reader does
+os.dup2(write, 1)
+os.dup2(write, 2)
+os.execv(sys.executable, [sys.executable, "-m", "django", "runworker", *sys.argv[1:]])
+"""
+"""A worker whose output goes into a pipe that is held and never read."""
 
 DEADLINE = 1.5
 IMPATIENT = {DEADLINE_VARIABLE: str(DEADLINE)}

@@ -1,0 +1,148 @@
+"""Databases whose rows and files others hold, or whose transactions never end."""
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from load_tests.chaos.run import LEASE, Run
+from load_tests.chaos.scenario import Bounds, scenario
+
+ROWS = frozenset({"postgres", "mariadb"})
+BUSY_TIMEOUT = 5.0
+"""What OPTIONS say how long SQLite waits for a lock."""
+LATE = 1.0
+
+
+@scenario(42, bites=("seconds locked",), bounds=Bounds(back=10.0), stores=frozenset({"sqlite"}), seconds=20.0)
+def locked_file(run: Run) -> None:
+    """Hold SQLite's only lock for longer than anybody waits for it, and longer than the lease."""
+    for _ in run.beats(1.0, 2.0):
+        with run.outage("locked", after=6.0), _sqlite(run) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            took = run.chance.uniform(BUSY_TIMEOUT + 1.0, BUSY_TIMEOUT + LEASE)
+            run.pass_time(took)
+            connection.execute("ROLLBACK")
+            run.bit("seconds locked", round(took))
+
+
+@scenario(42, bites=("readers that kept the log",), stores=frozenset({"sqlite"}), bounds=Bounds(back=5.0))
+def stalled_checkpoint(run: Run) -> None:
+    """Keep a reader open, so that SQLite's log cannot be written back and grows."""
+    wal = run.ground.directory / "db.sqlite3-wal"
+    with _sqlite(run) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM vtasks_task").fetchone()
+        run.pass_time(run.seconds)
+        run.facts["MB of log"] = round(wal.stat().st_size / 1e6, 1)
+        run.bit("readers that kept the log", int(wal.stat().st_size > 5_000_000))  # noqa: PLR2004 - what it is kept below
+        connection.execute("ROLLBACK")
+
+
+@scenario(41, 44, bites=("waits for a lock",), bounds=Bounds(back=10.0), stores=ROWS, seconds=15.0)
+def locked_rows(run: Run) -> None:
+    """Lock rows, then the whole table, for up to two seconds at a time."""
+    statements = {
+        "postgres": ("SELECT * FROM vtasks_task FOR UPDATE", "LOCK TABLE vtasks_task IN ACCESS EXCLUSIVE MODE"),
+        "mariadb": ("SELECT * FROM vtasks_task FOR UPDATE", "LOCK TABLES vtasks_task WRITE"),
+    }[run.ground.kind]
+    for _ in run.beats(0.3, 1.0):
+        with run.outage("locked", after=2.0), _transaction(run) as cursor:
+            cursor.execute(run.chance.choice(statements))
+            run.pass_time(run.chance.uniform(0.5, 2.0))
+            run.bit("waits for a lock", _waiting(run))
+            if run.ground.kind == "mariadb":
+                cursor.execute("UNLOCK TABLES")
+
+
+@scenario(41, 44, bites=("transactions that met ours",), stores=ROWS, bounds=Bounds(back=5.0))
+def crossing_transactions(run: Run) -> None:
+    """Update rows of tasks in an order of one's own, over and over, as an operator's script would."""
+    end = time.monotonic() + run.seconds
+
+    def cross() -> None:
+        while time.monotonic() < end:
+            with contextlib.suppress(Exception), _transaction(run) as cursor:  # a deadlock is what it is after
+                for order in ("ASC", "DESC"):
+                    cursor.execute(f"SELECT id FROM vtasks_task ORDER BY id {order} LIMIT 3")  # noqa: S608
+                    for (row,) in cursor.fetchall():
+                        cursor.execute("UPDATE vtasks_task SET crashes = crashes WHERE id = %s", [row])
+                        time.sleep(0.002)
+                run.bit("transactions that met ours")
+
+    with run.outage("crossing", after=1.0):
+        threads = [threading.Thread(target=cross) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+@scenario(43, bites=("seconds of an old snapshot",), stores=ROWS, bounds=Bounds(back=5.0), seconds=20.0, rate=200.0)
+def old_snapshot(run: Run) -> None:
+    """Keep a snapshot open, so that no dead row can be removed, and look how long tasks wait."""
+    began = time.monotonic()
+    with _transaction(run) as cursor:
+        cursor.execute("SELECT count(*) FROM vtasks_task")
+        run.pass_time(run.seconds)
+    run.bit("seconds of an old snapshot", round(run.seconds))
+    spans = (run.waits(0.0, began), run.waits(time.monotonic() - 6.0, time.monotonic() - 1.5))
+    before, after = (waits[int(len(waits) * 0.99)] for waits in spans)
+    run.facts |= {"p99 wait before": round(before, 3), "p99 wait after": round(after, 3)}
+    run.expect(after < before + LATE, f"tasks wait {after:.2f} s beside an old snapshot, {before:.2f} s before")
+
+
+@scenario(44, bites=("connections dropped as idle",), stores=frozenset({"mariadb"}), bounds=Bounds(back=5.0))
+def impatient_server(run: Run) -> None:
+    """Let MariaDB end each connection that says nothing for a second."""
+    with _transaction(run) as cursor:
+        cursor.execute("SET GLOBAL wait_timeout = 1")
+    with run.outage("idle connections dropped", after=1.0):
+        run.stop_feeding()
+        run.pass_time(run.seconds / 2)
+        run.feed(20.0)
+        run.pass_time(run.seconds / 2)
+    with _transaction(run) as cursor:
+        cursor.execute("SHOW GLOBAL STATUS LIKE 'Aborted_clients'")
+        run.bit("connections dropped as idle", int(cursor.fetchone()[1]))
+    run.usual = 20.0
+    run.pass_time(3.0)
+
+
+@contextlib.contextmanager
+def _sqlite(run: Run) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(run.ground.directory / "db.sqlite3", timeout=30.0)) as connection:
+        connection.isolation_level = None
+        yield connection
+
+
+@contextlib.contextmanager
+def _transaction(run: Run) -> Iterator[Any]:
+    """Yield the cursor of a connection of its own, in a transaction that is rolled back at the end."""
+    where = run.ground.settings()["DATABASES"]["default"]
+    if run.ground.kind == "postgres":
+        import psycopg
+
+        with contextlib.closing(psycopg.connect(host=where["HOST"], user="vtasks", dbname=where["NAME"])) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            yield connection.cursor()
+        return
+    import MySQLdb
+
+    with contextlib.closing(MySQLdb.connect(unix_socket=where["HOST"], user="root", db=where["NAME"])) as maria:
+        yield maria.cursor()
+
+
+def _waiting(run: Run) -> int:
+    """Return how many connections wait for a lock."""
+    with _transaction(run) as cursor:
+        if run.ground.kind == "postgres":
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        else:
+            cursor.execute(
+                "SELECT count(*) FROM information_schema.processlist WHERE db = 'chaos' AND time_ms > 300"
+                " AND command <> 'Sleep' AND id <> CONNECTION_ID()"
+            )
+        return int(cursor.fetchone()[0])

@@ -1,0 +1,146 @@
+"""Hosts as network namespaces: each has a name and a cable of its own, and nothing else reaches it."""
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from load_tests.chaos.grounds import SERVED
+from load_tests.chaos.run import LEASE, Run
+from load_tests.chaos.scenario import KILLED, Bounds, scenario
+from tests.integration.proxies import Proxy
+from tests.integration.workers import RUNWORKER, WorkerProcess
+
+CUT_OFF = "running tasks cut off"
+SAME = "workers with the same pid and name"
+FENCED = "late ends refused"
+TAKES_OVER = LEASE * 4 / 3 + 2.5
+HOSTED = {"stores": SERVED, "workers": 0, "rate": 0.0}
+_numbers = itertools.count(1)
+
+
+class Host(NamedTuple):
+    """A host with a worker on it, ``near`` is our end of its cable, and ``line`` leads from there to the store."""
+
+    name: str
+    near: str
+    line: Proxy
+    worker: WorkerProcess
+
+
+@scenario(4, bites=(KILLED,), bounds=Bounds(again=TAKES_OVER), seconds=12.0, **HOSTED)
+def lose_host(run: Run) -> None:
+    """Kill all processes of a host at once: a worker on another host, of another name, takes over within the lease."""
+    with contextlib.ExitStack() as stack:
+        hosts = [stack.enter_context(_host(run)) for _ in range(2)]
+        run.begin_feeding()
+        for _ in run.beats(2.0, 3.0):
+            at_work = [host for host in hosts if _at_work(run, host)]
+            if at_work:
+                lost = run.chance.choice(at_work)
+                run.kill_worker(lost.worker)
+                hosts[hosts.index(lost)] = stack.enter_context(_host(run))
+        _finish(run)
+
+
+@scenario(4, 31, 66, bites=(CUT_OFF, FENCED), bounds=Bounds(back=20.0), seconds=3 * LEASE, **HOSTED)
+def partition_host(run: Run) -> None:
+    """Take a host's link down for three leases: others run its tasks, and what it settles later is refused."""
+    from load_tests.chaos import tasks
+
+    with contextlib.ExitStack() as stack:
+        hosts = [stack.enter_context(_host(run)) for _ in range(2)]
+        run.begin_feeding()
+        for number in range(8):  # so that the one that is cut off is at work in any case
+            tasks.awork.enqueue(f"long{number}", 2.0)
+        run.until(lambda: _at_work(run, hosts[0]), "the host is at work")
+        pids = {process.pid for process in hosts[0].worker.processes()}
+        run.bit(CUT_OFF, _at_work(run, hosts[0]))
+        with run.outage("partition", after=20.0):
+            _ip("link", "set", hosts[0].near, "down")
+            run.pass_time(run.seconds)
+            sick = _status(hosts[0], run.ports[hosts[0].worker])
+            run.expect(sick == 503, f"health says {sick} on a host that is cut off")  # noqa: PLR2004
+            _ip("link", "set", hosts[0].near, "up")
+        run.faults.append(run.faults.pop()._replace(pids=frozenset(pids)))
+        run.until(lambda: run.ledger.count("fenced"), "an end that came too late")
+        run.bit(FENCED, run.ledger.count("fenced"))
+        before = _ends(run, pids)
+        run.until(lambda: _ends(run, pids) > before, "the host takes part again")
+        _finish(run)
+
+
+@scenario(
+    62, bites=("workers with the same pid and name", KILLED), bounds=Bounds(again=TAKES_OVER), seconds=6.0, **HOSTED
+)
+def cloned_hosts(run: Run) -> None:
+    """Run workers that have the same hostname, the same id and the same pid: each has a lease of its own."""
+    from load_tests.chaos import tasks
+
+    with contextlib.ExitStack() as stack:
+        hosts = [stack.enter_context(_host(run, name="clone", own_pids=True)) for _ in range(2)]
+        run.begin_feeding()
+        nodes = [node.rpartition("-")[0] for node in run.broker.nodes()]
+        run.bit(SAME, len(nodes) - len(set(nodes)))
+        for number in range(16):
+            tasks.awork.enqueue(f"long{number}", 2.0)
+        run.until(lambda: run.ledger.running() >= 16, "both hosts are at work")  # noqa: PLR2004
+        run.kill_worker(hosts[0].worker)
+        # The process ids in the ledger are those that the hosts themselves see, and the same on both.
+        run.faults.append(run.faults.pop()._replace(pids=None))
+        run.pass_time(run.seconds)
+        _finish(run)
+
+
+@contextlib.contextmanager
+def _host(run: Run, name: str | None = None, *, own_pids: bool = False) -> Iterator[Host]:
+    """Make a host, and run a worker on it that reaches the store through its cable alone."""
+    number = next(_numbers)
+    net, near = f"vtc{os.getpid()}-{number}", f"v{os.getpid() % 100_000}-{number}"
+    base = f"10.{64 + os.getpid() % 64}.{number}"
+    with contextlib.ExitStack() as stack:
+        _ip("netns", "add", net)
+        stack.callback(_ip, "netns", "del", net)
+        _ip("link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", net)
+        _ip("addr", "add", f"{base}.1/24", "dev", near)
+        _ip("link", "set", near, "up")
+        _ip("-n", net, "link", "set", "lo", "up")
+        _ip("-n", net, "addr", "add", f"{base}.2/24", "dev", "eth0")
+        _ip("-n", net, "link", "set", "eth0", "up")
+        line = run.ground.line(f"{base}.1")
+        stack.callback(line.close)
+        enter = ("-m", "load_tests.chaos.enter", net, name or f"host-{number}", "pid" if own_pids else "-")
+        environment = {"VTASKS_WORKER_ID": name} if name else {}
+        worker = run.worker(line=line, command=(*enter, *RUNWORKER), **environment)
+        yield Host(net, near, line, worker)
+        worker.kill() if worker in run.ending else run.end(worker)
+
+
+def _status(host: Host, port: int) -> int:
+    """Return the status of a host's health page, asked on the host itself."""
+    ask = f"import http.client as h; c = h.HTTPConnection('127.0.0.1', {port}, timeout=9); c.request('GET', '/health')"
+    command = [sys.executable, "-c", f"{ask}; print(c.getresponse().status)"]
+    done = subprocess.run(["ip", "netns", "exec", host.name, *command], check=False, capture_output=True)  # noqa: S607
+    return int(done.stdout or 0)
+
+
+def _finish(run: Run) -> None:
+    """Let all tasks end while the hosts are there."""
+    run.pass_time(1.0)
+    run.stop_feeding()
+    run.until(run.is_quiet, "every task has ended", run.scenario.bounds.quiet)
+
+
+def _at_work(run: Run, host: Host) -> int:
+    return sum(run.ledger.running(process.pid) for process in host.worker.processes())
+
+
+def _ends(run: Run, pids: set[int]) -> int:
+    return sum(event.kind == "end" and event.pid in pids for event in run.ledger.events())
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)  # noqa: S607 - wherever it is

@@ -1,0 +1,119 @@
+"""Lines between workers and their store that are slow, flap, or lie dead."""
+
+import time
+from functools import partial
+
+from load_tests.chaos.grounds import SERVED, Served
+from load_tests.chaos.run import LEASE, Run
+from load_tests.chaos.scenario import Bounds, scenario
+from tests.integration.proxies import Proxy
+
+DIED = "live connections that died"
+CUT = "live connections cut"
+SICK = "health said no"
+LINES = {"stores": SERVED, "by_line": True}
+DEAD = 2.5 * LEASE
+"""Seconds after which health must have noticed."""
+BACK = 20.0
+"""Seconds after which a worker has found out about each dead connection."""
+LOG_LINES = 12
+"""That one outage may cost each process of a worker: few enough that a log is not flooded."""
+
+
+@scenario(31, bites=(DIED, SICK), bounds=Bounds(back=BACK), seconds=1.0, **LINES)
+def dead_line(run: Run) -> None:
+    """Let a line swallow all packets for two and a half leases, then let it live."""
+    _die(run, _line(run).go_dead)
+
+
+@scenario(31, bites=(DIED, SICK), bounds=Bounds(back=BACK), seconds=1.0, **LINES)
+def deaf_line(run: Run) -> None:
+    """Let the server hear everything, and swallow its answers alone."""
+    _die(run, partial(_line(run).go_dead, is_heard=True))
+
+
+@scenario(32, bites=(DIED, SICK), bounds=Bounds(back=BACK), seconds=1.0, **LINES)
+def dead_line_and_restart(run: Run) -> None:
+    """Restart the server behind a dead line, so that nobody hears of it, then let the line live."""
+    assert isinstance(run.ground, Served)
+
+    def die() -> int:
+        died = _line(run).go_dead()
+        assert isinstance(run.ground, Served)
+        run.ground.end()
+        run.ground.start()
+        return died
+
+    _die(run, die)
+
+
+@scenario(36, bites=(CUT,), bounds=Bounds(back=5.0), seconds=20.0, **LINES)
+def flapping_line(run: Run) -> None:
+    """Cut all connections every two seconds, and refuse new ones for a moment."""
+    line, cuts, said = _line(run), 0, len(run.workers[0].log.splitlines())
+    for _ in run.beats(1.5, 2.5):
+        with run.outage("flap", after=2.0):
+            line.is_open = False
+            run.bit(CUT, line.cut())
+            cuts += 1
+            run.pass_time(0.4)
+            line.is_open = True
+    lines = len(run.workers[0].log.splitlines()) - said
+    run.facts["log lines per cut"] = round(lines / max(cuts, 1), 1)
+
+
+@scenario(35, bites=("slow answers",), bounds=Bounds(quiet=60.0), seconds=4 * LEASE, rate=40.0, **LINES)
+def slow_line(run: Run) -> None:
+    """Add 50 ms, then half a second to each way through the line, for two leases each."""
+    line = _line(run)
+    for latency in (0.05, 0.5):
+        line.latency = latency
+        end = time.monotonic() + run.seconds / 2
+        while time.monotonic() < end:
+            run.bit("slow answers", _round_trip(line) >= 2 * latency)
+            run.pass_time(0.5)
+    line.latency = 0.0
+    run.expect(not run.said("had run out"), "a lease was lost although the line was only slow")
+    run.expect(not run.said("did not beat"), "an actor was taken for dead although the line was only slow")
+
+
+@scenario(35, bites=("seconds on a thin line",), bounds=Bounds(quiet=60.0), seconds=15.0, rate=3.0, **LINES)
+def thin_line(run: Run) -> None:
+    """Let the line carry 4 kB a second each way, of all connections together."""
+    line = _line(run)
+    line.rate = 4000.0
+    run.pass_time(run.seconds)
+    run.bit("seconds on a thin line", round(run.seconds))
+    line.rate = None
+    run.expect(not run.said("had run out"), "a lease was lost although the line was only thin")
+
+
+def _die(run: Run, die: "partial[int] | object") -> None:
+    """Let connections die, wait until health says so, and revive the line."""
+    assert callable(die)
+    line, [page] = _line(run), run.pages.values()
+    with run.outage("dead line", after=BACK):
+        began = time.monotonic()
+        run.bit(DIED, die())
+        run.bit(SICK, run.until(lambda: page.status("/health") == 503, "health says no", DEAD + 5.0))  # noqa: PLR2004
+        run.facts["health said no after"] = round(time.monotonic() - began, 1)
+        run.pass_time(max(0.0, began + DEAD - time.monotonic()))
+        line.revive()
+    run.until(lambda: page.status("/health") == 200, "health says yes again", BACK + 2 * LEASE)  # noqa: PLR2004
+
+
+def _line(run: Run) -> Proxy:
+    assert run.line is not None
+    return run.line
+
+
+def _round_trip(line: Proxy) -> float:
+    """Return how long it takes to connect to the server and to be answered, whatever it is that is asked."""
+    import socket
+
+    began = time.monotonic()
+    with socket.create_connection((line.host, line.port), timeout=10.0) as connection:
+        connection.sendall(b"PING\r\n" * 4)
+        connection.settimeout(10.0)
+        connection.recv(1)
+    return time.monotonic() - began

@@ -1,0 +1,76 @@
+"""What others put into the store: bytes that are no task, bombs, names of anything."""
+
+import random
+import time
+from typing import Any
+
+from load_tests.chaos.run import Run
+from load_tests.chaos.scenario import scenario
+
+UNREAD = "payloads that nobody can read"
+MB = 1_000_000
+
+
+@scenario(52, 53, bites=(UNREAD,), environment={"VTASKS_QUEUES": "default,bad"})
+def corrupt_payloads(run: Run) -> None:
+    """Replace payloads by random and truncated bytes, and by bombs: each fails for good with the reason, alone."""
+    from load_tests.chaos import tasks
+    from tests.contract.unreadable import UNREADABLE
+
+    ways = list(UNREADABLE.values())
+    for number, _ in enumerate(run.beats(0.1, 0.3)):
+        # One that nobody takes before it is spoilt.
+        run.broker.pause("bad")
+        task: Any = tasks.work.using(queue_name="bad")
+        spoilt = task.enqueue(f"spoilt{number}", 0.0).id
+        run.store.corrupt(spoilt, ways[number % len(ways)] or random.Random(run.seed).randbytes(99))  # noqa: S311
+        run.broker.resume("bad")
+        run.doomed.add(spoilt)
+        run.bit(UNREAD)
+    run.until(lambda: run.broker.failed_count() >= len(run.doomed), "all that cannot be read is in the failed list")
+    reasons = {entry.id: entry.failure.exception for entry in run.broker.failed(10_000)}
+    wrong = {reasons[task_id] for task_id in run.doomed & reasons.keys() if ".errors.Payload" not in reasons[task_id]}
+    run.expect(not wrong, f"other reasons than the payload: {wrong}")
+    run.expect(not run.said("ended: "), "an actor ended of a payload")
+
+
+@scenario(56, 57, bites=("names that are no tasks",))
+def unknown_names(run: Run) -> None:
+    """Push names of no tasks, of removed ones, and of anything that can be imported: none runs, each fails for good."""
+    from tests.integration.projects import call
+
+    proof = run.directory / "proof"
+    names = ("os.system", "builtins.exec", "load_tests.chaos.tasks.removed", "gone.app.tasks.send", "subprocess.call")
+    for number, _ in enumerate(run.beats(0.1, 0.3)):
+        envelope = call(names[number % len(names)], f"touch {proof}")
+        run.broker.push([envelope])
+        run.doomed.add(envelope.id)
+        run.bit("names that are no tasks")
+    run.until(lambda: run.broker.failed_count() >= len(run.doomed), "all unknown names are in the failed list")
+    run.expect(not proof.exists(), "a path from a payload was run")
+    reasons = {entry.failure.exception for entry in run.broker.failed(10_000) if entry.id in run.doomed}
+    run.expect(reasons == {"django_vtasks.errors.UnknownTask"}, f"reasons: {reasons}")
+
+
+@scenario(54, bites=("calls refused as too large", "megabytes that ran"), seconds=12.0, rate=50.0)
+def large_arguments(run: Run) -> None:
+    """Enqueue arguments of 1 MB, which run, and of 17 and 100 MB, which the caller is refused with a reason."""
+    from django_vtasks.errors import PayloadTooLarge
+    from load_tests.chaos import tasks
+
+    task: Any = tasks.work
+    for number, _ in enumerate(run.beats(0.3, 0.8)):
+        size = (1, 17, 100)[number % 3] if number < 6 else 1  # noqa: PLR2004 - the largest take long to make
+        ballast = random.Random(number).randbytes(size * MB // 2).hex()  # noqa: S311
+        began = time.monotonic()
+        try:
+            task.enqueue(f"large{number}", 0.0, ballast)
+        except PayloadTooLarge:
+            run.bit("calls refused as too large")
+            run.expect(size > 16, f"{size} MB were refused")  # noqa: PLR2004 - wire.MAX_BYTES
+        else:
+            run.bit("megabytes that ran", size)
+            run.expect(size <= 16, f"{size} MB were not refused")  # noqa: PLR2004 - wire.MAX_BYTES
+        run.expect(time.monotonic() - began < 10.0, f"an enqueue of {size} MB took more than 10 s")  # noqa: PLR2004
+    done = sum(event.kind == "end" and event.key.startswith("large") for event in run.ledger.events())
+    run.facts["large tasks that ran"] = done

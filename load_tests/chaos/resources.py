@@ -1,0 +1,92 @@
+"""Disks that are full, and hosts without memory or room for another process."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from load_tests.chaos.account import Fault
+from load_tests.chaos.run import Run
+from load_tests.chaos.scenario import Bounds, scenario
+
+CGROUPS = Path("/sys/fs/cgroup")
+MB = 1024 * 1024
+
+
+@scenario(
+    45, bites=("enqueues refused", "seconds with a full disk"), bounds=Bounds(back=15.0), seconds=12.0, disk="400m"
+)
+def full_disk(run: Run) -> None:
+    """Fill the disk that the store is on, then free it: callers are told, nothing is lost, and work goes on."""
+    ballast = run.ground.directory / "ballast"
+    before = run.ledger.count("error")
+    with run.outage("full disk", after=10.0):
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"\0" * MB)
+        run.bit("seconds with a full disk", round(run.seconds))
+        end = time.monotonic() + run.seconds
+        while time.monotonic() < end:
+            run.pass_time(0.2)
+            with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+                file.write(b"\0" * MB)  # what has become free meanwhile
+        ballast.unlink()
+        run.heal_store()
+    run.bit("enqueues refused", run.ledger.count("error") - before)
+
+
+@scenario(47, bites=("forks that failed",), bounds=Bounds(), seconds=8.0)
+def no_process_left(run: Run) -> None:
+    """Let no process of the worker's be started any more, and kill its actors: they come back when there is room."""
+    with _cgroup("pids", run) as group:
+        _ = [(group / "cgroup.procs").write_text(str(process.pid)) for process in run.workers[0].processes()]
+        (group / "pids.max").write_text("1")
+        run.kill(*run.actors().values())
+        run.pass_time(run.seconds)
+        failed = (group / "pids.events").read_text()
+        run.bit("forks that failed", int(failed.split()[1]))
+        before = run.ended()
+        (group / "pids.max").write_text("max")
+        began = time.monotonic()
+        run.until(lambda: run.ended() > before, "tasks run again when there is room", 40.0)
+        run.recoveries.append(time.monotonic() - began)
+
+
+@scenario(8, bites=("processes killed by the kernel",), environment={"VTASKS_MAX_RESCUES": "1"}, seconds=8.0)
+def out_of_memory(run: Run) -> None:
+    """Let tasks take more memory than the host has: the kernel kills their actors, and they are given up with that."""
+    from load_tests.chaos import tasks
+
+    with _cgroup("memory", run) as group:
+        _ = [(group / "cgroup.procs").write_text(str(process.pid)) for process in run.workers[0].processes()]
+        (group / "memory.limit_in_bytes").write_text(str(600 * MB))
+        task: Any = tasks.doom
+        for _ in run.beats(2.0, 3.0):
+            run.doomed.add(task.enqueue("greedy").id)
+        run.until(lambda: run.broker.failed_count() >= len(run.doomed), "the greedy are given up", 40.0)
+        control = dict(line.split() for line in (group / "memory.oom_control").read_text().splitlines())
+        run.bit("processes killed by the kernel", int(control["oom_kill"]))
+        (group / "memory.limit_in_bytes").write_text("-1")
+    for event in run.ledger.events():
+        if event.kind == "doom":
+            run.faults.append(Fault("death", event.at, event.at + 5.0, frozenset([event.pid]), before=1.0))
+    said = [entry.failure.message for entry in run.broker.failed(100)]
+    run.facts["peak memory told"] = sum("peak memory" in message for message in said)
+    run.expect(all("SIGKILL" in message for message in said), f"a cause is missing: {said[:2]}")
+
+
+@contextlib.contextmanager
+def _cgroup(controller: str, run: Run) -> Iterator[Path]:
+    """Yield a control group of the run's own, whose processes go back to where they were."""
+    group = CGROUPS / controller / f"vtasks-chaos-{os.getpid()}"
+    group.mkdir()
+    try:
+        yield group
+    finally:
+        for line in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (group.parent / "cgroup.procs").write_text(line)
+        with contextlib.suppress(OSError):
+            group.rmdir()

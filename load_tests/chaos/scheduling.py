@@ -1,0 +1,150 @@
+"""Schedulers that freeze, are cut off, or are all away: no slot twice, none without reason."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from load_tests.chaos.grounds import SERVED
+from load_tests.chaos.run import LEASE, Run
+from load_tests.chaos.scenario import EVERYWHERE, Bounds, scenario
+from tests.integration.workers import WorkerProcess
+
+EVERY = 0.2
+ENTRY = {"task": "load_tests.chaos.tasks.tick", "schedule": EVERY, "args": ["tick"], "misfire": "all"}
+"""With "all" no slot is left out: there are as many tasks as slots, or one was lost or done twice."""
+SCHEDULE = {"VTASKS_SCHEDULE": {"tick": ENTRY}}
+ROLE = "scheduler"
+FOLLOWED = "leaders that were followed"
+CLOCK = """
+import os, pathlib, time
+
+def now(usual=time.time, offset=pathlib.Path(os.environ["CHAOS_CLOCK"])):
+    return usual() + float(offset.read_text())
+
+time.time = now
+"""
+"""Put before all that a worker does: its clock is off by what a file says."""
+SCHEDULING = {
+    "workers": 2,
+    "rate": 30.0,
+    "options": ("--processes", "1", "--concurrency", "8", "--scheduler"),
+    "settings": SCHEDULE,
+}
+
+
+@scenario(7, bites=(FOLLOWED,), seconds=20.0, bounds=Bounds(), **SCHEDULING)
+def freeze_scheduler(run: Run) -> None:
+    """SIGSTOP the scheduler that leads until another leads, then let it go on: each slot is one task."""
+    for _ in run.beats(1.0, 2.0):
+        leader = _leader(run)
+        pids = [process.pid for process in leader.processes()]
+        with run.frozen(*pids):
+            _until_followed(run, leader)
+    _judge_slots(run)
+
+
+@scenario(7, bites=(FOLLOWED,), seconds=15.0, **SCHEDULING)
+def kill_scheduler(run: Run) -> None:
+    """Kill -9 the worker whose scheduler leads, again and again: another leads, and each slot is one task."""
+    for _ in run.beats(1.0, 2.0):
+        leader = _leader(run)
+        run.kill_worker(leader)
+        _until_followed(run, leader)
+        run.worker()
+    _judge_slots(run)
+
+
+@scenario(50, bites=(FOLLOWED,), stores=SERVED, seconds=3 * LEASE, **(SCHEDULING | {"workers": 1}))
+def partition_scheduler(run: Run) -> None:
+    """Let the line of the leader alone go dead: another leads, and when it is back each slot is still one task."""
+    with contextlib.closing(run.ground.line()) as line:
+        cut_off = run.worker(line=line)
+        run.end(run.workers[0])  # so that the one on the line leads
+        run.until(lambda: _leads(run, cut_off), "the one on the line leads")
+        run.worker()
+        pids = frozenset(process.pid for process in cut_off.processes())
+        with run.outage("partition", after=20.0):
+            line.go_dead()
+            _until_followed(run, cut_off)
+            run.pass_time(2.0)
+            line.revive()
+        run.faults.append(run.faults.pop()._replace(pids=pids))
+        run.healed.clear()  # the others went on meanwhile
+        run.pass_time(run.seconds)
+        _judge_slots(run)
+        run.stop_feeding()
+        run.until(run.is_quiet, "every task has ended")
+        run.end(cut_off)
+
+
+@scenario(51, bites=("slots that nobody saw",), seconds=4.0, **(SCHEDULING | {"workers": 1}))
+def schedulers_down(run: Run) -> None:
+    """Have no scheduler for many slots: with misfire "all", each is made up for."""
+    run.end(run.workers[0])
+    before = run.ledger.count("start")
+    run.pass_time(run.seconds)
+    run.expect(run.ledger.count("start") == before, "something ran without a worker")
+    run.bit("slots that nobody saw", int(run.seconds / EVERY))
+    run.worker()
+    run.pass_time(2.0)
+    _judge_slots(run)
+
+
+@scenario(
+    48, 49, bites=("jumps of a leader's clock",), seconds=12.0, stores=EVERYWHERE, **(SCHEDULING | {"workers": 0})
+)
+def wrong_clocks(run: Run) -> None:
+    """Let the clocks of two hosts be five minutes apart, and the leader's jump by an hour: no slot is done twice."""
+    clocks = [_clock(run, name) for name in ("one", "other")]
+    for name, clock, offset in zip(("one", "other"), clocks, (0.0, 300.0), strict=True):
+        clock.write_text(str(offset))
+        path = f"{clock.parent}{os.pathsep}{run.environment()['PYTHONPATH']}"
+        run.worker(VTASKS_WORKER_ID=name, PYTHONPATH=path, CHAOS_CLOCK=str(clock))
+    for _ in run.beats(1.0, 2.0):
+        clock = clocks[run.workers.index(_leader(run))]
+        clock.with_suffix(".draft").write_text(str(run.chance.choice([-3600.0, 0.0, 300.0, 3600.0])))
+        clock.with_suffix(".draft").replace(clock)
+        run.bit("jumps of a leader's clock")
+    run.expect(not run.said("had run out"), "a lease was lost although only clocks of hosts were wrong")
+    # Which slots there are depends on the clock of who led; that none is done twice does not.
+    runs = [event.id for event in run.ledger.events() if event.kind == "start" and event.key == "tick"]
+    run.expect(len(runs) == len(set(runs)), "a slot's task ran twice")
+    ids = {event.id for event in run.ledger.events() if event.kind == "settled"}
+    run.facts["slots"] = len(ids & set(runs))
+
+
+def _leader(run: Run) -> WorkerProcess:
+    """Wait until one of the workers leads, and return it."""
+    run.until(lambda: any(_leads(run, worker) for worker in run.workers), "one of the workers leads")
+    return next(worker for worker in run.workers if _leads(run, worker))
+
+
+def _leads(run: Run, worker: WorkerProcess) -> bool:
+    return str(worker.process.pid) in (run.broker.leader(ROLE) or "").split("-")
+
+
+def _until_followed(run: Run, former: WorkerProcess) -> None:
+    is_followed = run.until(lambda: run.broker.leader(ROLE) and not _leads(run, former), "another leads", 3 * LEASE)
+    run.bit(FOLLOWED, is_followed)
+
+
+def _judge_slots(run: Run) -> None:
+    """End all schedulers, let what they have enqueued run, and hold the tasks against the slots of the store."""
+    run.stop_feeding()
+    for worker in run.workers:
+        if worker not in run.ending:
+            run.end(worker)
+    run.worker("--processes", "1", "--concurrency", "8")
+    run.until(run.is_quiet, "every slot's task has ended")
+    standing = run.broker.standings()["tick"]
+    slots = round(standing.last / EVERY) - int(standing.since // EVERY)
+    tasks = {event.id for event in run.ledger.events() if event.kind == "start" and event.key == "tick"}
+    run.facts["slots"] = slots
+    run.expect(len(tasks) == slots, f"{slots} slots became {len(tasks)} tasks")
+
+
+def _clock(run: Run, name: str) -> Path:
+    directory = run.directory / f"clock-{name}"
+    directory.mkdir()
+    (directory / "sitecustomize.py").write_text(CLOCK)
+    return directory / "offset"

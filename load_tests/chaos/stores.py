@@ -1,0 +1,118 @@
+"""Stores that restart, are killed, freeze, refuse, or lose their connections, of any kind."""
+
+import signal
+
+from load_tests.chaos.grounds import SERVED, Served, ValkeyGround
+from load_tests.chaos.run import LEASE, Run
+from load_tests.chaos.scenario import Bounds, scenario
+from load_tests.chaos.servers import held_connections, kill_connections
+
+RESTARTS = "restarts under load"
+BACK = 10.0
+STOP = {"postgres": signal.SIGINT, "mariadb": signal.SIGTERM, "valkey": signal.SIGTERM}
+"""What ends a server in good order while it has clients."""
+TOLD_EVERYSEC = 2.0
+"""Seconds before a crash of which docs/howto/valkey.md promises nothing."""
+
+
+@scenario(24, 39, bites=(RESTARTS,), bounds=Bounds(back=BACK), stores=SERVED, seconds=15.0)
+def restart_store(run: Run) -> None:
+    """Restart the server in good order, again and again."""
+    for _ in run.beats(2.0, 4.0):
+        _restart(run, STOP[run.ground.kind])
+
+
+@scenario(25, 39, bites=(RESTARTS,), bounds=Bounds(back=BACK), stores=SERVED, seconds=15.0)
+def kill_store(run: Run) -> None:
+    """Kill -9 a server that keeps what it has acknowledged, again and again."""
+    for _ in run.beats(2.0, 4.0):
+        _restart(run, signal.SIGKILL)
+
+
+@scenario(25, bites=(RESTARTS,), bounds=Bounds(back=BACK, loses=True), stores=frozenset({"valkey"}), seconds=12.0)
+def kill_valkey_everysec(run: Run) -> None:
+    """Kill -9 a Valkey that writes to its disk every second: nothing is lost that is older than told."""
+    kills = _kill_valkey(run, "--appendfsync", "everysec")
+    lost = _lost_before(run, kills, TOLD_EVERYSEC)
+    run.expect(not lost, f"lost although acknowledged {TOLD_EVERYSEC:g} s before the kill: {lost}")
+
+
+@scenario(
+    25, bites=(RESTARTS, "tasks lost, as told"), bounds=Bounds(back=BACK, loses=True), stores=frozenset({"valkey"}),
+    seconds=6.0, rate=400.0, options=("--processes", "1", "--concurrency", "2"),
+)  # fmt: skip
+def kill_valkey_without_disk(run: Run) -> None:
+    """Kill -9 a Valkey that keeps nothing: all is lost, and work goes on with what comes next."""
+    kills = _kill_valkey(run, "--appendonly", "no")
+    after = run.ended() + run.scenario.rate / 10
+    run.until(lambda: run.ended() > after, "new tasks run")
+    run.bit("tasks lost, as told", len(_lost_before(run, kills, 0.0)))
+
+
+@scenario(31, bites=("seconds frozen",), bounds=Bounds(back=20.0), stores=SERVED, seconds=2.5 * LEASE)
+def freeze_store(run: Run) -> None:
+    """SIGSTOP the server for two and a half leases: its sockets stay open."""
+    server, [page] = _server(run), run.pages.values()
+    with run.outage("frozen store", after=20.0):
+        server.freeze()
+        run.pass_time(run.seconds)
+        run.bit("seconds frozen", round(run.seconds))
+        run.expect(page.status("/health") == 503, "health does not say no to a frozen store")  # noqa: PLR2004
+        server.thaw()
+
+
+@scenario(38, bites=("connections killed",), bounds=Bounds(back=5.0), stores=SERVED)
+def kill_all_connections(run: Run) -> None:
+    """Let the server end all connections, of tasks, leases and listeners alike, again and again."""
+    for _ in run.beats(0.3, 1.5):
+        with run.outage("connections killed", after=1.0):
+            run.bit("connections killed", kill_connections(run.ground))
+
+
+@scenario(40, bites=("connections held", "connections killed"), bounds=Bounds(back=15.0), stores=SERVED, seconds=10.0)
+def no_connection_left(run: Run) -> None:
+    """Take all connections that the server has, and end those of the workers."""
+    for _ in run.beats(1.0, 2.0):
+        with run.outage("no connections", after=5.0), held_connections(run.ground) as held:
+            run.bit("connections held", held.connections)
+            run.bit("connections killed", held.killed)
+            run.pass_time(run.chance.uniform(1.0, 3.0))
+
+
+def _server(run: Run) -> Served:
+    assert isinstance(run.ground, Served)
+    return run.ground
+
+
+def _restart(run: Run, number: signal.Signals) -> None:
+    before = run.ended()
+    with run.outage("restart", after=2.0):
+        _server(run).end(number)
+        run.pass_time(run.chance.uniform(0.0, 1.0))
+        _server(run).start()
+    run.bit(RESTARTS)
+    run.until(lambda: run.ended() > before, "tasks run after a restart")
+
+
+def _kill_valkey(run: Run, *options: str) -> list[float]:
+    """Restart the server with other options, and kill it while tasks wait; return when."""
+    assert isinstance(run.ground, ValkeyGround)
+    with run.outage("restart", after=2.0):
+        run.ground.end(signal.SIGTERM)
+        run.ground.server.options = options
+        run.ground.start()
+    kills = []
+    for _ in run.beats(2.0, 3.0):
+        _restart(run, signal.SIGKILL)
+        kills.append(run.faults[-1].began)
+    return kills
+
+
+def _lost_before(run: Run, kills: list[float], margin: float) -> list[str]:
+    """Return what was acknowledged and has not run, but what was younger than the margin when the server was killed."""
+    run.stop_feeding()
+    run.until(run.is_quiet, "all that is left has ended")
+    events = run.ledger.events()
+    done = {event.key for event in events if event.kind == "end"}
+    lost = [event for event in events if event.kind == "accept" and event.key not in done]
+    return [event.key for event in lost if not any(kill - margin <= event.at <= kill for kill in kills)]

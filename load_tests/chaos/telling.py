@@ -1,0 +1,57 @@
+"""Those who watch a worker: a scraper while actors die, a reader of the log who has stopped."""
+
+import contextlib
+import fcntl
+import http.client
+import os
+import struct
+import termios
+
+from load_tests.chaos.run import Run
+from load_tests.chaos.scenario import KILLED, scenario
+from tests import servers
+from tests.integration.scrapes import Scraper
+from tests.integration.workers import UNREAD
+
+PIPE = 4096
+
+
+@scenario(72, bites=(KILLED, "scrapes"), workers=0, rate=0.0)
+def scrape_while_killing(run: Run) -> None:
+    """Kill actors while metrics are scraped: no counter goes back, no dead actor has a gauge, the port stays."""
+    port = servers.free_port()
+    worker = run.worker(*run.scenario.options, "--metrics-port", str(port))
+    run.begin_feeding()
+    scraper = Scraper(port)
+    for number, _ in enumerate(run.beats(0.1, 0.2)):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            scraper.get()
+            run.bit("scrapes")
+        if number % 5 == 0 and (at_work := [pid for pid in run.actors().values() if run.ledger.running(pid)]):
+            run.kill(run.chance.choice(at_work))
+    run.expect(not scraper.went_back, f"counters went back: {scraper.went_back[:3]}")
+    run.pass_time(2.0)
+    up = scraper.get().labels("vtasks_actor_up", "actor")
+    run.expect(up <= {*worker.actors(), "scheduler"}, f"actors on the page {up}, in the tree {set(worker.actors())}")
+
+
+@scenario(73, bites=("bytes that nobody read",), workers=0, rate=0.0, seconds=10.0)
+def blocked_log(run: Run) -> None:
+    """Let nobody read what the worker writes: tasks run, and it ends when it is told to."""
+    run.start(command=("-c", UNREAD))
+    run.begin_feeding()
+    for _ in run.beats(0.5, 1.0):
+        run.kill(run.chance.choice(list(run.actors().values())))  # which is something to write about
+    before = run.ended()
+    run.until(lambda: run.ended() > before + run.usual, "tasks run although the log is blocked")
+    run.bit("bytes that nobody read", _unread(run.workers[0].process.pid))
+
+
+def _unread(pid: int) -> int:
+    """Return how many bytes wait in the pipe that is a process's standard output."""
+    descriptor = os.open(f"/proc/{pid}/fd/1", os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4))
+    finally:
+        os.close(descriptor)
+    return int(count)
