@@ -43,8 +43,7 @@ class Fault(NamedTuple):
 
     def interrupts(self, run: "Execution") -> bool:
         """Tell whether a run never ended because of this."""
-        is_hit = self.pids is None or run.pid in self.pids
-        return is_hit and run.end is None and run.start <= self.ended
+        return run.end is None and run.start <= self.ended and (self.pids is None or run.pid in self.pids)
 
 
 class Execution(NamedTuple):

@@ -20,6 +20,7 @@ from load_tests.chaos import (
     refusals,
     resources,
     scheduling,
+    soak,
     stores,
     tables,
     telling,
@@ -51,6 +52,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--out", type=Path, help="append a line of JSON for each run")
     parser.add_argument("--keep", type=Path, help="a directory for logs and ledgers of what did not hold")
     parser.set_defaults(run=run_chaos)
+    soak.add_to(commands)
     report = commands.add_parser("chaos-report", help="print the table of a file of chaos --out")
     report.add_argument("file", type=Path)
     report.set_defaults(run=lambda arguments: print(tables.table(tables.read(arguments.file))))

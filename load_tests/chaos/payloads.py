@@ -27,7 +27,7 @@ def corrupt_payloads(run: Run) -> None:
         run.broker.resume("bad")
         run.doomed.add(spoilt)
         run.bit(UNREAD)
-    run.until(lambda: run.broker.failed_count() >= len(run.doomed), "all that cannot be read is in the failed list")
+    run.until(run.is_doom_done, "all that cannot be read is in the failed list")
     reasons = {entry.id: entry.failure.exception for entry in run.broker.failed(10_000)}
     wrong = {reasons[task_id] for task_id in run.doomed & reasons.keys() if ".errors.Payload" not in reasons[task_id]}
     run.expect(not wrong, f"other reasons than the payload: {wrong}")
@@ -46,7 +46,7 @@ def unknown_names(run: Run) -> None:
         run.broker.push([envelope])
         run.doomed.add(envelope.id)
         run.bit("names that are no tasks")
-    run.until(lambda: run.broker.failed_count() >= len(run.doomed), "all unknown names are in the failed list")
+    run.until(run.is_doom_done, "all unknown names are in the failed list")
     run.expect(not proof.exists(), "a path from a payload was run")
     reasons = {entry.failure.exception for entry in run.broker.failed(10_000) if entry.id in run.doomed}
     run.expect(reasons == {"django_vtasks.errors.UnknownTask"}, f"reasons: {reasons}")

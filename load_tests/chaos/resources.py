@@ -65,7 +65,7 @@ def out_of_memory(run: Run) -> None:
         task: Any = tasks.doom
         for _ in run.beats(2.0, 3.0):
             run.doomed.add(task.enqueue("greedy").id)
-        run.until(lambda: run.broker.failed_count() >= len(run.doomed), "the greedy are given up", 40.0)
+        run.until(run.is_doom_done, "the greedy are given up", 40.0)
         control = dict(line.split() for line in (group / "memory.oom_control").read_text().splitlines())
         run.bit("processes killed by the kernel", int(control["oom_kill"]))
         (group / "memory.limit_in_bytes").write_text("-1")

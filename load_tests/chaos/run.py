@@ -288,6 +288,10 @@ class Run:
         """Return how many runs have ended so far."""
         return self.ledger.count("end")
 
+    def is_doom_done(self) -> bool:
+        """Tell whether all that must fail for good has."""
+        return self.doomed <= {entry.id for entry in self.broker.failed(10_000)}
+
     def is_quiet(self) -> bool:
         """Tell whether no task is left in the store."""
         try:

@@ -1,0 +1,101 @@
+"""``python -m load_tests soak``: a steady load for long, with kills and recycling, and what grows meanwhile."""
+
+import argparse
+import json
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from load_tests.chaos import conductor, samples, slopes, tables
+from load_tests.chaos.account import Verdict
+from load_tests.chaos.run import Run
+from load_tests.chaos.scenario import EVERYWHERE, KILLED, Bounds, Scenario
+
+SAMPLE_EVERY = 5.0
+KILL_EVERY = (15.0, 45.0)
+RECYCLE_EVERY = (60.0, 120.0)
+WARM_UP = 0.1
+"""The part of the time after which samples count: caches and pools have filled by then."""
+REPLACED = "times all actors were replaced"
+TICK = {"task": "load_tests.chaos.tasks.tick", "schedule": 2, "args": ["tick"]}
+MINUTE = 60.0
+
+
+class Endurance:
+    """Samples, kills and recycles until the time is over."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.samples: list[dict[str, float]] = []
+
+    def __call__(self, run: Run) -> None:
+        """Disturb and look."""
+        began = time.monotonic()
+        kill_at, recycle_at = (began + run.chance.uniform(*span) for span in (KILL_EVERY, RECYCLE_EVERY))
+        while (now := time.monotonic()) < began + run.seconds:
+            if now >= kill_at and (actors := list(run.actors().values())):
+                run.kill(run.chance.choice(actors))
+                kill_at = now + run.chance.uniform(*KILL_EVERY)
+            if now >= recycle_at:
+                run.workers[0].send(signal.SIGHUP)
+                run.bit(REPLACED)
+                recycle_at = now + run.chance.uniform(*RECYCLE_EVERY)
+            run.pass_time(SAMPLE_EVERY)  # so that what is looked at is not what has just been disturbed
+            self.times.append(time.monotonic() - began)
+            self.samples.append(samples.sample(run))
+            run.bit("samples")
+        for name, found in self.slopes().items():
+            run.expect(not found.grows, f"{name} grows by {found.per_hour:.3g} ± {found.error:.2g} an hour")
+
+    def slopes(self) -> dict[str, slopes.Slope]:
+        """Return how each figure has changed since it was warm."""
+        warm = round(WARM_UP * len(self.times))
+        names = self.samples[0]
+        return {
+            name: slopes.slope(self.times[warm:], [sample[name] for sample in self.samples[warm:]]) for name in names
+        }
+
+    def table(self) -> str:
+        """Return the slopes as a table in Markdown."""
+        lines = ["| figure | mean | change per hour | ± | |", "| --- | --- | --- | --- | --- |"]
+        for name, found in self.slopes().items():
+            verdict = "GROWS" if found.grows else "flat"
+            lines.append(f"| {name} | {found.mean:.4g} | {found.per_hour:+.3g} | {found.error:.2g} | {verdict} |")
+        return "\n".join(lines)
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to those of ``python -m load_tests``."""
+    parser = commands.add_parser("soak", help="look for what grows")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--backend", choices=sorted(EVERYWHERE), default="valkey")
+    parser.add_argument("--rate", type=float, default=200.0, help="tasks per second (default: 200)")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--out", type=Path, help="append a line of JSON, with all samples")
+    parser.set_defaults(run=run_soak)
+
+
+def run_soak(arguments: argparse.Namespace) -> None:
+    """Run it, print what was found, and exit with 1 unless all held."""
+    endurance = Endurance()
+    scenario = Scenario(
+        name="soak",
+        faults=(74,),
+        sentence="Keep up a steady load with kills and recycling.",
+        inject=endurance,
+        bites=(KILLED, REPLACED, "samples"),
+        rate=arguments.rate,
+        options=("--processes", "2", "--concurrency", "20", "--scheduler", "--metrics-port", "0"),
+        bounds=Bounds(again=5.0),
+        settings={"VTASKS_SCHEDULE": {"tick": TICK}},
+    )
+    seed = random.randrange(2**32) if arguments.seed is None else arguments.seed  # noqa: S311 - no secret
+    report = conductor.conduct(scenario, arguments.backend, seed=seed, seconds=MINUTE * arguments.minutes)
+    if arguments.out:
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(report | {"times": endurance.times, "samples": endurance.samples}) + "\n")
+    print(tables.line(report), endurance.table(), sep="\n")
+    sys.exit(report["verdict"] != Verdict.OK)

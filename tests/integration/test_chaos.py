@@ -1,0 +1,42 @@
+"""The harness that puts workers under faults, from its command line to its verdict."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.workers import ROOT
+
+
+@pytest.fixture
+def chaos(tmp_path):
+    """Give a function that runs a scenario and returns the exit code and the report."""
+
+    def run(*options):
+        out = tmp_path / "report.jsonl"
+        command = [sys.executable, "-m", "load_tests", "chaos", "--backend", "sqlite", "--out", str(out), *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+        assert out.exists(), done.stderr
+        return done.returncode, json.loads(out.read_text())
+
+    return run
+
+
+def test_actors_are_killed_at_work_and_nothing_is_lost(chaos):
+    code, report = chaos("--scenario", "kill-actor", "--seed", "5", "--seconds", "5")
+
+    assert (code, report["verdict"]) == (0, "ok"), report["problems"]
+    assert report["seed"] == 5
+    assert report["kills"] > 0
+    assert report["bites"]["running tasks killed"] > 0
+    assert report["accepted"] == report["finished"] > 100
+    assert report["reruns"] >= report["bites"]["running tasks killed"]
+    assert report["recovery_max"] is not None
+
+
+def test_a_fault_that_meets_nobody_is_no_success(chaos):
+    code, report = chaos("--scenario", "kill-actor", "--seconds", "0.01")
+
+    assert (code, report["verdict"]) == (1, "VACUOUS")
+    assert report["problems"] == []
