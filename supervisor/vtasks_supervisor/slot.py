@@ -60,9 +60,9 @@ class Surroundings:
 
 
 class Slot:
-    """Runs one child of a spec after the other."""
+    """Runs one child of a spec after the other; ``before`` is how many there were in a former place of this name."""
 
-    def __init__(self, spec: ChildSpec, surroundings: Surroundings) -> None:
+    def __init__(self, spec: ChildSpec, surroundings: Surroundings, before: int = 0) -> None:
         self.spec = spec
         self.history = History()
         self.settled = asyncio.Event()
@@ -80,7 +80,8 @@ class Slot:
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()
         self._paused = False
-        self._incarnations = 0
+        self._before = before
+        self.incarnations = before
         self._last_exit: Exit | None = None
         self._ended = False
         self._recycle_at = 0.0
@@ -168,8 +169,8 @@ class Slot:
         """Return a new life, which is to be started; None when there shall be none."""
         if self._stop is not None:
             return None
-        self._incarnations += 1
-        child = self._around.make_child(self.spec, self._incarnations, self._listen)
+        self.incarnations += 1
+        child = self._around.make_child(self.spec, self.incarnations, self._listen)
         life = Life(child, self._around.clock(), self._around.chance())
         self._lives.add(life)
         child.exited.add_done_callback(lambda exited: self._note_exit(life, exited.result()))
@@ -310,7 +311,7 @@ class Slot:
         refreshed = self.history.refreshed(now, self._policy)
         if refreshed is not self.history:
             self.history = refreshed
-            self._around.emit(ChildRecovered(name=self.spec.name, incarnation=self._incarnations))
+            self._around.emit(ChildRecovered(name=self.spec.name, incarnation=self.incarnations))
         life_now = self._current
         if life_now is None or not life_now.works or life_now.stopping or now < self._recycle_at:
             return None
@@ -330,9 +331,9 @@ class Slot:
             name=self.spec.name,
             state=self._word(life),
             degraded=self.history.degraded_since is not None,
-            incarnation=self._incarnations,
+            incarnation=self.incarnations,
             pid=life.child.pid if life is not None and life in self._lives else None,
-            restarts=max(0, self._incarnations - 1),
+            restarts=max(0, self.incarnations - self._before - 1),
             up=now - life.born if life is not None else 0.0,
             silent=now - life.heard if life is not None else 0.0,
             vitals=life.vitals if life is not None else {},

@@ -64,6 +64,8 @@ class Supervisor:
             policy=policy,
         )
         self._slots: dict[str, Slot] = {}
+        self._incarnations: dict[str, int] = {}
+        """How many children there were in places that are no more, by name: no two ever have the same number."""
         self._running: dict[asyncio.Task[None], Slot] = {}
         self._replacing: set[asyncio.Task[bool]] = set()
         self._stopping = asyncio.Event()
@@ -158,7 +160,7 @@ class Supervisor:
     def _add(self, spec: ChildSpec) -> None:
         if spec.name in self._slots:
             raise SpecError(f"There are two children of the name {spec.name!r}.")
-        slot = self._slots[spec.name] = Slot(spec, self._around)
+        slot = self._slots[spec.name] = Slot(spec, self._around, self._incarnations.get(spec.name, 0))
         if self._paused:
             slot.switch(paused=True)
 
@@ -202,6 +204,7 @@ class Supervisor:
         elif not self._stopping.is_set():
             # Its place is free for another of the name.
             del self._slots[slot.spec.name]
+            self._incarnations[slot.spec.name] = slot.incarnations
             self._note_tree()
 
     def _make_child(self, spec: ChildSpec, incarnation: int, listen: Listener) -> Child:

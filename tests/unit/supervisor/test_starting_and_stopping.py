@@ -295,7 +295,10 @@ class TestAdding:
             await tree.until(lambda: tree.supervisor.add(once), within=1.0)
             second = await tree.ready_child("once", 2)
 
-            assert second.incarnation == 1
+            # Whoever comes late to the books of the first must not find those of the second.
+            assert second.incarnation == 2
+            [state] = [state for state in tree.supervisor.states if state.name == "once"]
+            assert (state.incarnation, state.restarts) == (2, 0)
 
     @in_its_own_time
     async def test_a_child_added_before_the_tree_runs_starts_with_the_others(self):
