@@ -51,6 +51,8 @@ def _keep(directory: Path, target: Path) -> None:
 
 def _set_up(run: Run) -> None:
     os.environ.update(run.environment())
+    for number in (signal.SIGINT, signal.SIGQUIT):  # a shell lets what it runs in the background ignore them
+        signal.signal(number, signal.SIG_DFL)
     import django
     from django.core.management import call_command
 

@@ -84,13 +84,13 @@ async def _median_claim(run: Run) -> float:
 
 
 def _enqueue(run: Run, count: int, *, note: bool = False, **options: Any) -> None:
-    """Enqueue in bulks, in this process; ``note`` says that each is to be accounted for."""
+    """Enqueue in bulks, in this process; ``note`` says that each is to be accounted for, and not only known."""
     from load_tests.chaos import tasks
 
     task: Any = tasks.awork.using(**options)
     for numbers in batched(range(count), 1000):
         keys = [f"bulk{number}" for number in numbers]
-        for key in keys if note else ():
+        for key in keys:
             tasks.pen.write("try", key)
         results = run.backend.enqueue_many([(task, (key, 0.0), {}) for key in keys])
         for key, result in zip(keys, results, strict=True) if note else ():

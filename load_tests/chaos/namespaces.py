@@ -55,7 +55,7 @@ def partition_host(run: Run) -> None:
         hosts = [stack.enter_context(_host(run)) for _ in range(2)]
         run.begin_feeding()
         for number in range(8):  # so that the one that is cut off is at work in any case
-            tasks.awork.enqueue(f"long{number}", 2.0)
+            run.enqueue(tasks.awork, f"long{number}", 2.0)
         run.until(lambda: _at_work(run, hosts[0]), "the host is at work")
         pids = {process.pid for process in hosts[0].worker.processes()}
         run.bit(CUT_OFF, _at_work(run, hosts[0]))
@@ -78,16 +78,12 @@ def partition_host(run: Run) -> None:
 )
 def cloned_hosts(run: Run) -> None:
     """Run workers that have the same hostname, the same id and the same pid: each has a lease of its own."""
-    from load_tests.chaos import tasks
-
     with contextlib.ExitStack() as stack:
         hosts = [stack.enter_context(_host(run, name="clone", own_pids=True)) for _ in range(2)]
         run.begin_feeding()
         nodes = [node.rpartition("-")[0] for node in run.broker.nodes()]
         run.bit(SAME, len(nodes) - len(set(nodes)))
-        for number in range(16):
-            tasks.awork.enqueue(f"long{number}", 2.0)
-        run.until(lambda: run.ledger.running() >= 16, "both hosts are at work")  # noqa: PLR2004
+        run.until(lambda: run.ledger.running() >= 8, "both hosts are at work")  # noqa: PLR2004
         run.kill_worker(hosts[0].worker)
         # The process ids in the ledger are those that the hosts themselves see, and the same on both.
         run.faults.append(run.faults.pop()._replace(pids=None))

@@ -64,7 +64,7 @@ def large_arguments(run: Run) -> None:
         ballast = random.Random(number).randbytes(size * MB // 2).hex()  # noqa: S311
         began = time.monotonic()
         try:
-            task.enqueue(f"large{number}", 0.0, ballast)
+            run.enqueue(task, f"large{number}", 0.0, ballast)
         except PayloadTooLarge:
             run.bit("calls refused as too large")
             run.expect(size > 16, f"{size} MB were refused")  # noqa: PLR2004 - wire.MAX_BYTES

@@ -56,8 +56,10 @@ def members(batch: list[dict[str, Any]]) -> None:
 
 @task(takes_context=True)
 def tick(context: TaskContext[..., Any], entry: str) -> None:
-    """Be what a schedule enqueues."""
-    with written(entry, context.task_result.id, context.attempt):
+    """Be what a schedule enqueues: each slot's task is a key of its own."""
+    key = f"{entry} {context.task_result.id}"
+    pen.write("try", key)
+    with written(key, context.task_result.id, context.attempt):
         pass
 
 
