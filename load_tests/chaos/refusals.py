@@ -32,10 +32,8 @@ def flush_scripts(run: Run) -> None:
 def refusing_valkey(run: Run) -> None:
     """Let the server refuse: out of memory, read-only, busy, loading, without replicas."""
     ways = [_out_of_memory, _read_only, _busy, _without_replicas, _loading]
-    for _ in run.beats(1.0, 2.0):
-        if not ways:
-            break
-        way = ways.pop()
+    for way in run.chance.sample(ways, len(ways)):
+        run.pass_time(run.chance.uniform(0.5, 1.5))
         with run.outage("refusals", after=3.0), way(_valkey(run)):
             run.pass_time(run.chance.uniform(0.5, 1.5))
             _note(run)
