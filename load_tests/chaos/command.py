@@ -35,7 +35,13 @@ MODULES = (
 LONGEST = 300.0
 CI: tuple[tuple[str, str], ...] = (
     ("kill-actor", "sqlite"),
-    ("kill-actor", "valkey"),
+    ("kill-supervisor", "valkey"),
+    ("freeze-worker", "postgres"),
+    ("deadly-tasks", "mariadb"),
+    ("kill-store", "postgres"),
+    ("kill-store", "valkey"),
+    ("dead-line", "valkey"),
+    ("kill-all-connections", "mariadb"),
 )
 
 

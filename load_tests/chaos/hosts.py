@@ -76,7 +76,7 @@ def rolling_deploy(run: Run) -> None:
     run.expect(run.facts["p99 wait"] < 2.5, "p99 of the wait for a start is beyond 2.5 s")  # noqa: PLR2004
 
 
-@scenario(59, 60, bites=(TOLD, "told while starting"), seconds=20.0, bounds=Bounds(drain=8.0), workers=2,
+@scenario(59, 60, bites=(TOLD, "told while starting"), seconds=30.0, bounds=Bounds(drain=8.0), workers=2,
           environment={"VTASKS_SHUTDOWN_TIMEOUT": "4"})  # fmt: skip
 def signals_at_any_moment(run: Run) -> None:
     """Send TERM, INT, QUIT, HUP, once or twice, at any moment from the start on: nothing is lost, no attempt spent."""
@@ -85,7 +85,7 @@ def signals_at_any_moment(run: Run) -> None:
     ways = (*once, (term, term), (int_, int_), (term, quit_), (signal.SIGHUP, term))
     for number, _ in enumerate(run.beats(0.2, 0.6)):
         worker, way = run.start(), ways[number % len(ways)]
-        run.pass_time(run.chance.uniform(0.0, 2.5))
+        run.pass_time(run.chance.uniform(0.0, 5.0))
         run.bit("told while starting", not worker.is_ready)
         at_work = [run.ledger.running(process.pid) for process in worker.processes()]
         run.bit(TOLD, sum(at_work))

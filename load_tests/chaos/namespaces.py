@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from load_tests.chaos import account
+from load_tests.chaos.account import Fault
 from load_tests.chaos.grounds import SERVED
 from load_tests.chaos.run import LEASE, Run
 from load_tests.chaos.scenario import KILLED, Bounds, scenario
@@ -65,7 +67,11 @@ def partition_host(run: Run) -> None:
             sick = _status(hosts[0], run.ports[hosts[0].worker])
             run.expect(sick == 503, f"health says {sick} on a host that is cut off")  # noqa: PLR2004
             _ip("link", "set", hosts[0].near, "up")
-        run.faults.append(run.faults.pop()._replace(pids=frozenset(pids)))
+        cut = run.faults.pop()._replace(pids=frozenset(pids))
+        run.faults.append(cut)
+        run.healed.clear()  # the others went on meanwhile
+        run.recoveries.append(_taken_over(run, cut))
+        run.expect(run.recoveries[-1] <= TAKES_OVER, f"nobody took over within {TAKES_OVER:g} s")
         run.until(lambda: run.ledger.count("fenced"), "an end that came too late")
         run.bit(FENCED, run.ledger.count("fenced"))
         before = _ends(run, pids)
@@ -113,6 +119,19 @@ def _host(run: Run, name: str | None = None, *, own_pids: bool = False) -> Itera
         worker = run.worker(line=line, command=(*enter, *RUNWORKER), **environment)
         yield Host(net, near, line, worker)
         worker.kill() if worker in run.ending else run.end(worker)
+
+
+def _taken_over(run: Run, cut: Fault) -> float:
+    """Return after how many seconds the first of the tasks that were cut off ran elsewhere."""
+    assert cut.pids is not None
+    found = [
+        one.start - cut.began
+        for runs in account.executions(run.ledger.events()).values()
+        if any(one.pid in cut.pids and one.start < cut.began < (one.end or cut.ended) for one in runs)
+        for one in runs
+        if one.pid not in cut.pids and one.start > cut.began
+    ]
+    return round(min(found, default=float("inf")), 3)
 
 
 def _status(host: Host, port: int) -> int:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 LEASE = 3.0
 LIVENESS = 2.0
+BEGUN = "· backend"
+"""What stands in the first line of a worker's output."""
 WARM = 1.0
 """Seconds of undisturbed work before the first fault, from which the usual rate is known."""
 
@@ -214,8 +216,8 @@ class Run:
             self.problems.append(f"a worker still runs {within:g} s after {told}")
             worker.kill()
         code = worker.process.returncode
-        # Before a line of ours has run, a signal does what it does to any Python.
-        self.expect(code == 0 or (code < 0 and not worker.log), f"a worker ended with {code} on {told}")
+        # Before the command has begun, a signal does what it does to any Python.
+        self.expect(code == 0 or (code < 0 and BEGUN not in worker.log), f"a worker ended with {code} on {told}")
         self.facts["drain"] = max(self.facts.get("drain", 0.0), round(time.monotonic() - began, 2))
         self.ending.add(worker)
         if not spares:
