@@ -17,8 +17,8 @@ from load_tests.chaos.scenario import EVERYWHERE, KILLED, Bounds, Scenario
 SAMPLE_EVERY = 5.0
 KILL_EVERY = (15.0, 45.0)
 RECYCLE_EVERY = (60.0, 120.0)
-WARM_UP = 0.1
-"""The part of the time after which samples count: caches and pools have filled by then."""
+WARM_UP = 120.0
+"""Seconds after which samples count, if the time is long enough: caches and pools have filled by then."""
 REPLACED = "times all actors were replaced"
 TICK = {"task": "load_tests.chaos.tasks.tick", "schedule": 2, "args": ["tick"]}
 MINUTE = 60.0
@@ -52,7 +52,8 @@ class Endurance:
 
     def slopes(self) -> dict[str, slopes.Slope]:
         """Return how each figure has changed since it was warm."""
-        warm = round(WARM_UP * len(self.times))
+        since = min(WARM_UP, self.times[-1] / 2)
+        warm = sum(at < since for at in self.times)
         names = self.samples[0]
         return {
             name: slopes.slope(self.times[warm:], [sample[name] for sample in self.samples[warm:]]) for name in names
