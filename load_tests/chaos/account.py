@@ -147,8 +147,14 @@ def rate(events: Iterable[Event], since: float, until: float) -> float:
     return sum(event.kind == "end" and since <= event.at < until for event in events) / max(until - since, 1e-9)
 
 
-def comeback(events: Iterable[Event], healed: float, usual: float) -> float | None:
-    """Return how many seconds after a time the ends reached nine tenths of their usual rate for a second."""
+def comeback(events: Sequence[Event], healed: float, usual: float) -> float | None:
+    """Return how many seconds after a time the ends reached nine tenths of their usual rate for a second.
+
+    More than is enqueued by then need not end: the machine may have become slower for everybody.
+    """
+    asked = [event.at for event in events if event.kind == "accept" and event.at >= healed]
+    if len(asked) > 1:
+        usual = min(usual, len(asked) / max(asked[-1] - healed, WINDOW))
     ends = sorted(event.at for event in events if event.kind == "end" and event.at >= healed)
     for first in ends:
         if bisect_right(ends, first + WINDOW) - bisect_left(ends, first) >= SHARE * usual * WINDOW:

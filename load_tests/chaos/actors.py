@@ -42,6 +42,7 @@ def freeze_worker(run: Run) -> None:
     """SIGSTOP a whole worker for longer than its lease, then let it go on."""
     for _ in run.beats(1.0, 2.0):
         worker = run.chance.choice(run.workers)
+        run.occupy(6, 1.0)
         pids = [process.pid for process in worker.processes()]
         at_work = sum(map(run.ledger.running, pids))
         with run.frozen(*pids):

@@ -22,6 +22,7 @@ def kill_supervisor(run: Run) -> None:
     """Kill -9 the supervisor: its actors end by themselves, and another worker takes over within the lease."""
     for _ in run.beats(2.0, 4.0):
         worker = run.workers[-1]
+        run.occupy(4, 1.0)
         actors = list(worker.actors().values())
         run.kill(worker.process.pid)
         began = time.monotonic()
@@ -69,6 +70,7 @@ def rolling_deploy(run: Run) -> None:
         run.worker()
         old = next(worker for worker in run.workers if worker not in run.ending)
         run.pass_time(run.chance.uniform(0.2, 1.0))
+        run.occupy(4, 0.5)
         run.bit(TOLD, sum(run.ledger.running(process.pid) for process in old.processes()))
         run.tell(old, signal.SIGTERM, within=run.scenario.bounds.drain, spares=True)
     waits = run.waits()

@@ -42,6 +42,7 @@ def lose_host(run: Run) -> None:
         hosts = [stack.enter_context(_host(run)) for _ in range(2)]
         run.begin_feeding()
         for _ in run.beats(2.0, 3.0):
+            run.occupy(4, 1.0)
             at_work = [host for host in hosts if _at_work(run, host)]
             if at_work:
                 lost = run.chance.choice(at_work)
@@ -53,13 +54,10 @@ def lose_host(run: Run) -> None:
 @scenario(4, 31, 66, bites=(CUT_OFF, FENCED), bounds=Bounds(back=20.0), seconds=3 * LEASE, **HOSTED)
 def partition_host(run: Run) -> None:
     """Take a host's link down for three leases: others run its tasks, and what it settles later is refused."""
-    from load_tests.chaos import tasks
-
     with contextlib.ExitStack() as stack:
         hosts = [stack.enter_context(_host(run)) for _ in range(2)]
         run.begin_feeding()
-        for number in range(LONG):
-            run.enqueue(tasks.awork, f"long{number}", 2.0)
+        run.occupy(LONG, 2.0)
         run.until(lambda: _at_work(run, hosts[0]), "the host is at work")
         pids = {process.pid for process in hosts[0].worker.processes()}
         run.bit(CUT_OFF, _at_work(run, hosts[0]))
@@ -84,16 +82,12 @@ def partition_host(run: Run) -> None:
 @scenario(62, bites=(SAME, KILLED), bounds=Bounds(again=TAKES_OVER + LONG), seconds=6.0, **HOSTED)
 def cloned_hosts(run: Run) -> None:
     """Run workers that have the same hostname, the same id and the same pid: each has a lease of its own."""
-    from load_tests.chaos import tasks
-
     with contextlib.ExitStack() as stack:
         hosts = [stack.enter_context(_host(run, name="clone", own_pids=True)) for _ in range(2)]
         run.begin_feeding()
         nodes = [node.rpartition("-")[0] for node in run.broker.nodes()]
         run.bit(SAME, len(nodes) - len(set(nodes)))
-        for number in range(LONG):
-            run.enqueue(tasks.awork, f"long{number}", 1.0)
-        run.until(lambda: run.ledger.running() >= LONG, "both hosts are at work")
+        run.occupy(LONG, 1.0)
         run.kill_worker(hosts[0].worker)
         # The process ids in the ledger are those that the hosts themselves see, and the same on both.
         run.faults.append(run.faults.pop()._replace(pids=None))

@@ -1,6 +1,7 @@
 """One run of a scenario: a store, workers, a feeder, and what is done to them and noted."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -72,6 +73,7 @@ class Run:
         self.ports: dict[WorkerProcess, int] = {}
         self.pages: dict[WorkerProcess, Pages] = {}
         """What each worker says of its health, and at which port."""
+        self._numbers = itertools.count(1)
         self._feeders: list[subprocess.Popen[bytes]] = []
 
     # Who takes part -----------------------------------------------------------------------------------------
@@ -144,6 +146,15 @@ class Run:
         result = task.using(**options).enqueue(key, *arguments)
         pen.write("accept", key, result.id)
         return result
+
+    def occupy(self, count: int, seconds: float) -> None:
+        """Enqueue tasks that take long, and return when they run: so that who is hit next is at work."""
+        from load_tests.chaos import tasks
+
+        keys = {f"long{next(self._numbers)}" for _ in range(count)}
+        for key in keys:
+            self.enqueue(tasks.awork, key, seconds)
+        self.until(lambda: keys <= {e.key for e in self.ledger.events() if e.kind == "start"}, "long tasks run", 10.0)
 
     def begin_feeding(self) -> None:
         """Feed as a scenario does whose workers are its own, and learn the usual rate."""

@@ -91,7 +91,12 @@ def schedulers_down(run: Run) -> None:
 
 
 @scenario(
-    48, 49, bites=("jumps of a leader's clock",), seconds=12.0, stores=EVERYWHERE, **(SCHEDULING | {"workers": 0})
+    48,
+    49,
+    bites=("jumps of a leader's clock",),
+    seconds=12.0,
+    stores=EVERYWHERE,
+    **(SCHEDULING | {"workers": 0, "rate": 0.0}),
 )
 def wrong_clocks(run: Run) -> None:
     """Let the clocks of two hosts be five minutes apart, and the leader's jump by an hour: no slot is done twice."""
@@ -100,6 +105,7 @@ def wrong_clocks(run: Run) -> None:
         clock.write_text(str(offset))
         path = f"{clock.parent}{os.pathsep}{run.environment()['PYTHONPATH']}"
         run.worker(VTASKS_WORKER_ID=name, PYTHONPATH=path, CHAOS_CLOCK=str(clock))
+    run.begin_feeding()
     for _ in run.beats(1.0, 2.0):
         clock = clocks[run.workers.index(_leader(run))]
         clock.with_suffix(".draft").write_text(str(run.chance.choice([-3600.0, 0.0, 300.0, 3600.0])))
