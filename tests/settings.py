@@ -29,6 +29,14 @@ TASKS_DATABASE = os.environ.get("TEST_TASKS_DATABASE")
 CONN_MAX_AGE = int(os.environ.get("TEST_CONN_MAX_AGE", "0"))
 SQLITE_TIMEOUT = float(os.environ.get("TEST_SQLITE_TIMEOUT", "5"))
 
+if os.environ.get("TEST_LOGGING"):  # as most projects in production have it
+    LOGGING = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"console": {"class": "logging.StreamHandler"}},
+        "root": {"handlers": ["console"], "level": "INFO"},
+    }
+
 TASKS = {
     "default": {
         "BACKEND": "django_vtasks.backends.valkey.ValkeyTaskBackend",

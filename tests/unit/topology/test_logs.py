@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import socket
+import sys
 import time
 
 import pytest
@@ -30,8 +31,8 @@ def log():
     def on(fd):
         logger = logging.Logger("of the test")  # noqa: LOG001 - not of the process's
         handler = PatientHandler(fd)
-        if handler._fd != fd:
-            opened.append(handler._fd)
+        if handler._outlet.fd != fd:
+            opened.append(handler._outlet.fd)
         logger.addHandler(handler)
         return logger
 
@@ -48,6 +49,11 @@ def read_all(fd):
             seen += os.read(fd, 65536)
         except BlockingIOError:
             return seen.decode()
+
+
+def read_more(handler, fd):
+    handler.flush()
+    return read_all(fd)
 
 
 def test_lines_come_at_once_and_in_their_order(pipe, log):
@@ -138,3 +144,56 @@ def test_a_file_is_written_where_the_others_have_left_off(tmp_path, log):
 
 def test_where_the_stream_has_no_descriptor_an_ordinary_handler_serves(capsys):
     assert type(logs._handler()) is logging.StreamHandler
+
+
+@pytest.fixture
+def stderr(pipe, monkeypatch):
+    """Give the standard error as a stream into the pipe."""
+    with os.fdopen(os.dup(pipe[1]), "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        yield stream
+
+
+@pytest.fixture
+def of_project(stderr):
+    """Give a logger with a handler as LOGGING has it, after the worker has begun."""
+    logger = logging.getLogger("of a project")
+    handler = logging.StreamHandler(stderr)
+    handler.setFormatter(logging.Formatter("project: %(message)s"))
+    logger.addHandler(handler)
+    logs.wait_for_no_reader()
+    yield logger
+    logger.removeHandler(handler)
+    os.close(handler.stream._outlet.fd)
+
+
+def test_a_handler_of_the_project_s_waits_for_nobody_and_writes_as_it_did(pipe, of_project):
+    for number in range(1000):
+        of_project.warning("%d %s", number, "x" * 20)
+    begin = read_all(pipe[0])
+    of_project.warning("again")
+    rest = read_all(pipe[0])
+
+    assert begin.startswith("project: 0 xxxx")
+    assert len(begin) <= 4096
+    assert rest.startswith(begin[-1:] if begin.endswith("\n") else "") or rest
+    assert (begin + rest).count("\n") > 100
+
+
+def test_to_make_it_patient_twice_changes_nothing(of_project):
+    [handler] = of_project.handlers
+    stream = handler.stream
+    logs.wait_for_no_reader()
+
+    assert handler.stream is stream
+
+
+def test_a_handler_that_writes_elsewhere_is_left_alone(tmp_path, stderr):
+    logger = logging.getLogger("of a file")
+    handler = logging.FileHandler(tmp_path / "log")
+    logger.addHandler(handler)
+    logs.wait_for_no_reader()
+
+    assert not isinstance(handler.stream, logs.PatientStream)
+    logger.removeHandler(handler)
+    handler.close()

@@ -12,7 +12,7 @@ from django_vtasks.brokers.base import Owner
 from django_vtasks.conf import Batch
 from django_vtasks.errors import ConfigError
 from django_vtasks.observers import Observer
-from django_vtasks.topology.logs import log_to_stderr
+from django_vtasks.topology.logs import log_to_stderr, wait_for_no_reader
 from django_vtasks.topology.plan import backend_with_broker, hook_of
 from django_vtasks.topology.teller import Teller
 from django_vtasks.worker.fetcher import WAIT
@@ -83,6 +83,7 @@ class QueueActor(Actor[object]):
             sys.setswitchinterval(SWITCH_INTERVAL)
             if duty.log_level is not None:
                 log_to_stderr(duty.log_level)
+                wait_for_no_reader()
         if duty.tells_counts:
             self._teller = Teller(context, lambda: bool(self._worker and self._worker.progress.running))
             self._teller.start()

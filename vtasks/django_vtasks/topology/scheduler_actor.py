@@ -9,7 +9,7 @@ from typing import Any
 
 from django_vtasks.scheduler import entries
 from django_vtasks.scheduler.scheduler import Scheduler
-from django_vtasks.topology.logs import log_to_stderr
+from django_vtasks.topology.logs import log_to_stderr, wait_for_no_reader
 from django_vtasks.topology.plan import backend_with_broker
 from django_vtasks.topology.teller import Teller
 from vtasks_supervisor import Actor, Context
@@ -52,6 +52,7 @@ class SchedulerActor(Actor[object]):
         duty = self._duty
         if duty.own_process and duty.log_level is not None:
             log_to_stderr(duty.log_level)
+            wait_for_no_reader()
         if duty.tells_counts:
             self._teller = Teller(context, lambda: False)
             self._teller.start()

@@ -15,7 +15,7 @@ from django.tasks.exceptions import InvalidTaskBackend
 from django_vtasks import conf, topology
 from django_vtasks.errors import ConfigError
 from django_vtasks.topology import banner, run
-from django_vtasks.topology.logs import log_to_stderr
+from django_vtasks.topology.logs import log_to_stderr, wait_for_no_reader
 
 USAGE_ERROR = 2
 LAST_MOMENT = 0.5
@@ -63,6 +63,8 @@ class Command(BaseCommand):
             raise CommandError("A worker cannot be started by one of its own processes: guard the main module.")
         level = LEVELS[options["verbosity"]]
         log_to_stderr(level)
+        if self._owns_process:
+            wait_for_no_reader()
         if options["reload"]:
             run.reloading(lambda: self._run(options, level))
         else:
