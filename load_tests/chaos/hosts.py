@@ -87,7 +87,11 @@ def signals_at_any_moment(run: Run) -> None:
     ways = (*once, (term, term), (int_, int_), (term, quit_), (signal.SIGHUP, term))
     for number, _ in enumerate(run.beats(0.2, 0.6)):
         worker, way = run.start(), ways[number % len(ways)]
-        run.pass_time(run.chance.uniform(0.0, 5.0))
+        if number % 2:
+            worker.until_ready()
+            run.occupy(6, 1.0)
+        else:
+            run.pass_time(run.chance.uniform(0.0, 2.5))
         run.bit("told while starting", not worker.is_ready)
         at_work = [run.ledger.running(process.pid) for process in worker.processes()]
         run.bit(TOLD, sum(at_work))
