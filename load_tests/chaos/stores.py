@@ -110,6 +110,7 @@ def _kill_valkey(run: Run, *options: str) -> list[float]:
 
 def _lost_before(run: Run, kills: list[float], margin: float) -> list[str]:
     """Return what was acknowledged and has not run, but what was younger than the margin when the server was killed."""
+    run.pass_time(2.0)
     run.stop_feeding()
     run.until(run.is_quiet, "all that is left has ended")
     events = run.ledger.events()
