@@ -113,9 +113,18 @@ def _apart(name: str, kind: str, seed: int, arguments: argparse.Namespace) -> di
         command += ["--seed", str(seed), "--out", str(out)]
         command += ["--seconds", str(arguments.seconds)] if arguments.seconds else []
         command += ["--keep", str(arguments.keep)] if arguments.keep else []
-        done = subprocess.run(command, check=False, timeout=LONGEST + (arguments.seconds or 0.0))
-        report = tables.read(out)[0] if out.exists() else tables.broken(name, kind, seed, done.returncode)
+        code = _wait(subprocess.Popen(command), LONGEST + (arguments.seconds or 0.0))
+        report = tables.read(out)[0] if out.exists() else tables.broken(name, kind, seed, code)
     if arguments.out:
         with arguments.out.open("a") as file:
             file.write(json.dumps(report) + "\n")
     return report
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> int:
+    """Return the exit code of a run; one that takes too long is told to end, so that it takes its servers along."""
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        return process.wait()

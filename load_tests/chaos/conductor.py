@@ -6,6 +6,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ TYPED = ("django_vtasks.errors.", "django.db.utils.")
 def conduct(scenario: Scenario, kind: str, *, seed: int, seconds: float, keep: Path | None = None) -> dict[str, Any]:
     """Run a scenario on a store of a kind; return the report. Logs and ledger are left in ``keep`` after a failure."""
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends this early shall find nothing left
     with contextlib.ExitStack() as stack:
         ground = stack.enter_context(grounds.ground(kind, scenario.disk))
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtasks-chaos-run-")))
