@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from load_tests.chaos.grounds import ValkeyGround
@@ -31,7 +32,7 @@ def flush_scripts(run: Run) -> None:
 @scenario(27, bites=tuple(f"{code} answers" for code in REFUSED), bounds=Bounds(back=10.0), stores=VALKEY, seconds=20.0)
 def refusing_valkey(run: Run) -> None:
     """Let the server refuse: out of memory, read-only, busy, loading, without replicas."""
-    ways = [_out_of_memory, _read_only, _busy, _without_replicas, _loading]
+    ways = [partial(_with, "maxmemory"), partial(_with, "min-replicas-to-write"), _read_only, _busy, _loading]
     for way in run.chance.sample(ways, len(ways)):
         run.pass_time(run.chance.uniform(0.5, 1.5))
         with run.outage("refusals", after=3.0), way(_valkey(run)):
@@ -59,11 +60,12 @@ def _refusals(client: Any, code: str) -> int:
 
 
 @contextlib.contextmanager
-def _out_of_memory(ground: ValkeyGround) -> Iterator[None]:
+def _with(setting: str, ground: ValkeyGround) -> Iterator[None]:
+    """Set what is 0 to 1: the memory that it may take, or the replicas without which it writes nothing."""
     with ground.client() as client:
-        client.config_set("maxmemory", 1)
+        client.config_set(setting, 1)
         yield
-        client.config_set("maxmemory", 0)
+        client.config_set(setting, 0)
 
 
 @contextlib.contextmanager
@@ -73,14 +75,6 @@ def _read_only(ground: ValkeyGround) -> Iterator[None]:
         client.replicaof("127.0.0.1", servers.free_port())
         yield
         client.replicaof("NO", "ONE")
-
-
-@contextlib.contextmanager
-def _without_replicas(ground: ValkeyGround) -> Iterator[None]:
-    with ground.client() as client:
-        client.config_set("min-replicas-to-write", 1)
-        yield
-        client.config_set("min-replicas-to-write", 0)
 
 
 @contextlib.contextmanager
