@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,8 @@ from load_tests.chaos.scenario import Bounds, scenario
 from tests import servers
 
 VALKEY = frozenset({"valkey"})
+type Way = Callable[[ValkeyGround], AbstractContextManager[None]]
+
 SPIN = "while true do end"
 REFUSED = ("OOM", "READONLY", "BUSY", "LOADING", "NOREPLICAS")
 
@@ -32,7 +35,13 @@ def flush_scripts(run: Run) -> None:
 @scenario(27, bites=tuple(f"{code} answers" for code in REFUSED), bounds=Bounds(back=10.0), stores=VALKEY, seconds=20.0)
 def refusing_valkey(run: Run) -> None:
     """Let the server refuse: out of memory, read-only, busy, loading, without replicas."""
-    ways = [partial(_with, "maxmemory"), partial(_with, "min-replicas-to-write"), _read_only, _busy, _loading]
+    ways: list[Way] = [
+        partial(_with, "maxmemory"),
+        partial(_with, "min-replicas-to-write"),
+        _read_only,
+        _busy,
+        _loading,
+    ]
     for way in run.chance.sample(ways, len(ways)):
         run.pass_time(run.chance.uniform(0.5, 1.5))
         with run.outage("refusals", after=3.0), way(_valkey(run)):

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from setproctitle import setproctitle
 
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 ORPHAN_LIFE = 0.8
 """Seconds after which a process whose supervisor is dead is gone, even when its loop is blocked."""
 EXIT_HOOKS_TIMEOUT = 2.0
+EXPENDABLE, MOST_EXPENDABLE = 200, 1000
+"""Thousandths of the memory by which a child seems larger than it is to a kernel that must choose, and the most."""
 ORPHANED = 75
 """The exit code of such a process: EX_TEMPFAIL."""
 
@@ -51,6 +54,7 @@ async def main(luggage: Luggage) -> None:
 async def _live(luggage: Luggage) -> int:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)  # what the tasks start and leave behind ends with this group
+    _be_expendable()
     gc.enable()
     os.environ.update(luggage.environ)
     setproctitle(luggage.title or luggage.name)
@@ -72,6 +76,13 @@ async def _live(luggage: Luggage) -> int:
         return await runtime.run({"pid": os.getpid(), "shares": preload.loaded})
     finally:
         leaving.cancel()
+
+
+def _be_expendable() -> None:
+    """Let a kernel without memory end a child before its supervisor, which starts another and says what it died of."""
+    with contextlib.suppress(OSError, ValueError):
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(min(int(score.read_text()) + EXPENDABLE, MOST_EXPENDABLE)))
 
 
 def _run_exit_hooks() -> None:

@@ -48,6 +48,19 @@ def test_what_a_child_leaves_behind_neither_hides_its_end_nor_outlives_it(start,
     assert tree.zombies() == []
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_kernel_without_memory_ends_children_before_their_supervisor(start, method):
+    tree = start({"name": "a"}, method=method)
+    child = tree.ready("a")
+
+    def score(pid):
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    others = tree.pids - {child}
+    assert tree.process.pid in others
+    assert all(score(child) > score(pid) for pid in others)
+
+
 def test_a_child_that_never_starts_is_tried_again_and_makes_the_tree_fail(start):
     tree = start({"name": "a", "make": "NeverBorn"}, {"name": "b", "make": "NeverBorn"})
 
