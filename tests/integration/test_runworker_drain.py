@@ -142,6 +142,16 @@ def test_a_second_sigterm_changes_nothing(stage):
     assert stage.size() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_signals_until_the_last_moment_do_not_change_the_exit_code(stage, number):
+    worker = stage.worker()
+    deadline = time.monotonic() + HANG
+    while worker.is_running and time.monotonic() < deadline:
+        worker.send(number)
+
+    assert worker.exit_code(SLACK) == 0
+
+
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGQUIT])
 def test_sigint_or_sigquit_during_a_drain_ends_it_at_once(stage, first, second):

@@ -22,6 +22,7 @@ from vtasks_supervisor.launcher import LoopFactory
 from vtasks_supervisor.signals import handled
 
 PRELOAD = "django_vtasks.topology.preload"
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOAD_TIMEOUT = 2.0
 """Seconds that a worker has to end before new code starts; its tasks are given back."""
 
@@ -41,7 +42,7 @@ def in_foreground(
     launcher.copy_this_process()
     runner = asyncio.Runner()
     try:
-        runner.run(_run(plan, launcher, started, no_handlers if reload else partial(_handled, early)))
+        runner.run(_run(plan, launcher, started, no_handlers if reload else partial(_handled, early, owns_process)))
     except TreeFailed as failure:
         return failure
     finally:
@@ -61,17 +62,30 @@ def _note_early_signals() -> list[int]:
         early.append(received)
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        for number in STOPS:
             signal.signal(number, note)
     return early
 
 
 @contextlib.contextmanager
-def _handled(early: list[int], supervisor: Supervisor) -> Iterator[None]:
-    with handled(supervisor):
+def _handled(early: list[int], owns_process: bool, supervisor: Supervisor) -> Iterator[None]:  # noqa: FBT001 - partial
+    """Obey signals; those that come to a worker that has just ended change nothing, its exit code least of all."""
+    with contextlib.ExitStack() as stack:
+        if owns_process:
+            stack.callback(_ignore_all)
+        stack.enter_context(handled(supervisor))
+        if owns_process:
+            stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, STOPS)
         if early:
             supervisor.stop()
         yield
+
+
+def _ignore_all() -> None:
+    """Ignore what stops for good: at its own end, Python gives its handlers back to the system, which would kill."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 async def _run(plan: Plan, launcher: Launcher, started: Callable[[], object], handlers: Handlers) -> None:
