@@ -59,9 +59,16 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--keep", type=Path, help="a directory for logs and ledgers of what did not hold")
     parser.set_defaults(run=run_chaos)
     soak.add_to(commands)
-    report = commands.add_parser("chaos-report", help="print the table of a file of chaos --out")
-    report.add_argument("file", type=Path)
-    report.set_defaults(run=lambda arguments: print(tables.table(tables.read(arguments.file))))
+    report = commands.add_parser("chaos-report", help="print what is in files of chaos --out, as a table")
+    report.add_argument("files", type=Path, nargs="+")
+    report.add_argument("--summary", action="store_true", help="a row a scenario: the last run on each store, added up")
+    report.set_defaults(run=print_report)
+
+
+def print_report(arguments: argparse.Namespace) -> None:
+    """Print a table of reports."""
+    reports = [report for file in arguments.files for report in tables.read(file)]
+    print((tables.summary if arguments.summary else tables.table)(reports))
 
 
 def run_chaos(arguments: argparse.Namespace) -> None:

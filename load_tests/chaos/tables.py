@@ -1,6 +1,7 @@
 """Reports as text."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from load_tests.chaos.account import Verdict
 HEAD = (
     *("scenario", "backend", "verdict", "kills", "bites", "accepted", "lost", "again", "twice", "spurious"),
     *("recovery p50", "max s"),
+)
+SUMMARY = (
+    *("scenario", "stores", "verdicts", "bites", "accepted", "lost", "run again", "for no reason", "failed wrongly"),
+    "longest recovery, s",
 )
 
 
@@ -48,6 +53,34 @@ def table(reports: Sequence[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     lines += [f"{r['scenario']} on {r['backend']}: {p}" for r in reports for p in r["problems"]]
     return "\n".join(lines)
+
+
+def summary(reports: Sequence[dict[str, Any]]) -> str:
+    """Return a table in Markdown with a row a scenario, of the last run on each store."""
+    last = {(report["scenario"], report["backend"]): report for report in reports if "bites" in report}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for report in last.values():
+        groups.setdefault(report["scenario"], []).append(report)
+    rows = [SUMMARY, tuple("---" for _ in SUMMARY), *(_sums(name, group) for name, group in sorted(groups.items()))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _sums(name: str, group: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    bites: Counter[str] = Counter()
+    for report in group:
+        bites.update(report["bites"])
+    verdicts = Counter(report["verdict"] for report in group)
+    stores = ", ".join(sorted(report["backend"] for report in group))
+    numbers = (sum(report[key] for report in group) for key in ("accepted", "lost", "reruns", "duplicates", "spurious"))
+    longest = [report["recovery_max"] for report in group if report["recovery_max"] is not None]
+    return (
+        name,
+        stores,
+        ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()),
+        ", ".join(f"{count} {what}" for what, count in bites.items()),
+        *(f"{number:,}" for number in numbers),
+        f"{max(longest):.1f}" if longest else "–",
+    )
 
 
 def _row(report: dict[str, Any]) -> tuple[str, ...]:
