@@ -19,10 +19,10 @@ from django_vtasks.metrics.catalogue import (
 )
 
 MOST = 1000
-"""Combinations of labels of one family; what comes after these counts as OTHER."""
+"""Pairs of task and queue in one family; what comes after these counts as OTHER."""
 OTHER, UNKNOWN = "other", "unknown"
 """Stand for names beyond the limit, and for tasks that no worker could run."""
-SUCCESS, FAILURE = "success", "failure"
+STATUSES = SUCCESS, FAILURE = "success", "failure"
 
 type Labels = tuple[str, ...]
 type Key = tuple[str, Labels]
@@ -81,9 +81,10 @@ class Cells[C: Count | Distribution](dict[Labels, C]):
         super().__init__()
         self.family = family
         self._make = make
+        self._most = MOST * (len(STATUSES) if "status" in family.labels else 1)
 
     def __missing__(self, labels: Labels) -> C:
-        if len(self) >= MOST:
+        if len(self) >= self._most:
             free = zip(self.family.labels, labels, strict=True)
             labels = tuple(OTHER if name in {"task_name", "queue"} else value for name, value in free)
         return self.setdefault(labels, self._make())  # another thread may have been faster
