@@ -5,7 +5,19 @@ import sys
 from decimal import Decimal
 
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Enum,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    Summary,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -133,7 +145,6 @@ class TestProjects:
         Summary("shop_weight", "Weights.", registry=registry).observe(3)
         Info("shop_build", "Build.", registry=registry).info({"version": "1"})
         Enum("shop_state", "State.", states=["open", "closed"], registry=registry).state("open")
-        Counter("python_like", "Not ours to show.", registry=registry).inc()
         registry.register(Collector(lambda: VALUES))
         return registry
 
@@ -152,8 +163,17 @@ class TestProjects:
         assert scrape.value("shop_build_info", version="1", actor="default#1") == 1
         assert scrape.value("shop_state", shop_state="open", actor="default#1") == 1
         assert scrape.value("vtasks_tasks_processed_total") == 3, "ours are not counted twice"
-        assert "python_like" not in text
         assert "_created" not in text
+
+    def test_what_prometheus_client_tells_unasked_is_left_out_and_nothing_that_is_called_alike(self):
+        registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        assert len(list(registry.collect())) > 3
+        Counter("process_images", "Images.", registry=registry).inc()
+        Gauge("python_scripts", "Scripts.", registry=registry).set(1)
+
+        assert projects.read(registry.collect()).keys() == {"process_images", "python_scripts"}
 
     def test_values_of_any_type_become_what_can_travel(self):
         class Odd:

@@ -8,8 +8,12 @@ from typing import Any, NamedTuple
 from django_vtasks.metrics.catalogue import CATALOGUE
 
 OURS = frozenset(family.name for family in CATALOGUE)
-OF_PROCESSES = ("python_", "process_")
-"""What the names of prometheus_client's own collectors begin with: facts of one process, which add up to nothing."""
+OF_PROCESSES = frozenset({
+    "process_virtual_memory_bytes", "process_resident_memory_bytes", "process_start_time_seconds",
+    "process_cpu_seconds", "process_open_fds", "process_max_fds", "python_info", "python_gc_objects_collected",
+    "python_gc_objects_uncollectable", "python_gc_collections",
+})  # fmt: skip
+"""What prometheus_client tells unasked: facts of one process, which add up to nothing."""
 ADDED = frozenset({"counter", "histogram", "gaugehistogram", "summary"})
 """Kinds whose samples of several processes add up; the others are facts of one actor each."""
 
@@ -49,7 +53,7 @@ def read(metrics: Iterable[Any]) -> dict[str, ProjectFamily]:
     return {
         metric.name: ProjectFamily(metric.type, metric.documentation, metric.unit, _samples(metric))
         for metric in metrics
-        if metric.name not in OURS and not metric.name.startswith(OF_PROCESSES)
+        if metric.name not in OURS and metric.name not in OF_PROCESSES
     }
 
 
