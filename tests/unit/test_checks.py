@@ -9,6 +9,7 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connections
+from django.tasks import task_backends
 from django.test import modify_settings, override_settings
 
 from django_vtasks import checks
@@ -110,6 +111,38 @@ def test_the_database_backend_without_its_tables_is_an_error():
 
     assert "TASKS['default']" in error.msg
     assert error.hint == "Add 'django_vtasks.db' to INSTALLED_APPS and run migrate."
+
+
+@pytest.mark.parametrize(
+    "backend", [DATABASE, "django_vtasks.backends.valkey.ValkeyTaskBackend"], ids=["database", "valkey"]
+)
+def test_a_backend_without_the_app_that_has_the_worker_is_an_error(backend):
+    options = {"BROKER_URL": "valkey://localhost"} if backend != DATABASE else {}
+    with (
+        override_settings(TASKS={"default": {"BACKEND": backend, "OPTIONS": options}}),
+        modify_settings(INSTALLED_APPS={"remove": "django_vtasks"}),
+    ):
+        [error] = task_backends["default"].check()
+
+    assert (error.id, error.hint) == ("vtasks.E007", "Add 'django_vtasks' to INSTALLED_APPS.")
+
+
+def test_the_app_of_the_tables_alone_is_enough_to_find_that_the_other_is_missing():
+    program = """
+import django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["django_vtasks.db"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    TASKS={"default": {"BACKEND": "django_vtasks.backends.db.DatabaseTaskBackend"}},
+)
+django.setup()
+from django.core.checks import run_checks
+print(*[message.id for message in run_checks()])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+    assert (done.stdout, done.stderr) == ("vtasks.E007\n", "")
 
 
 def test_the_immediate_backend_needs_no_tables():

@@ -5,6 +5,7 @@ from datetime import datetime
 from inspect import markcoroutinefunction
 from typing import Any
 
+from django.apps import apps
 from django.core import checks
 from django.tasks import DEFAULT_TASK_QUEUE_NAME
 from django.tasks.backends.base import BaseTaskBackend
@@ -76,6 +77,19 @@ class BrokerBackend(VTasksBackend):
     keeps_nothing = True
     """One object may serve all threads."""
     supports_defer = True
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        """Add that the worker needs its app."""
+        messages = super().check(**kwargs)
+        if not apps.is_installed("django_vtasks"):
+            messages.append(
+                checks.Error(
+                    f"TASKS[{self.alias!r}] uses {type(self).__name__} without the app that has its worker.",
+                    hint="Add 'django_vtasks' to INSTALLED_APPS.",
+                    id="vtasks.E007",
+                )
+            )
+        return messages
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
