@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
+from django.test import override_settings
 
 from django_vtasks.brokers.base import Bury, Owner, TaskFailure
 from django_vtasks.brokers.database import DatabaseBroker
@@ -340,6 +341,12 @@ class TestTrouble:
     @pytest.mark.parametrize("words", [["queues"], ["failed", "list"], ["pause", "default"]])
     def test_a_wrong_alias_is_refused_with_the_nearest_there_is(self, broker, words):
         assert refused(*words, "--backend=defualt") == "TASKS has no backend 'defualt'. Did you mean 'default'?"
+
+    def test_a_backend_that_cannot_be_imported_is_not_said_to_be_missing(self):
+        with override_settings(TASKS={"default": {"BACKEND": "django_vtasks.backends.db.NoSuchBackend"}}):
+            message = refused("queues")
+
+        assert message.startswith("Could not find backend 'django_vtasks.backends.db.NoSuchBackend': ")
 
     def test_a_backend_without_a_broker_is_refused(self):
         assert "nothing for a worker to do" in refused("queues", "--backend=immediate")

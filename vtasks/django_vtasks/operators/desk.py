@@ -27,6 +27,8 @@ def backend_called(alias: str | None) -> BrokerBackend:
     try:
         return topology.backend_with_broker(alias)
     except InvalidTaskBackend as error:
+        if alias in task_backends.settings:
+            raise NoSuchName(str(error)) from error
         raise NoSuchName(
             f"TASKS has no backend {alias!r}.{conf.nearest(alias, list(task_backends.settings))}"
         ) from error
