@@ -30,9 +30,10 @@ def cleared(**options):
     return output.getvalue().splitlines()
 
 
-def test_the_end_of_the_input_is_a_no(broker, at_a_terminal, monkeypatch):
+@pytest.mark.parametrize("error", [EOFError, KeyboardInterrupt])
+def test_ctrl_d_and_ctrl_c_are_a_no(broker, at_a_terminal, monkeypatch, error):
     def end_of_input(_question):
-        raise EOFError
+        raise error
 
     monkeypatch.setattr("builtins.input", end_of_input)
     broker.push(tasks(2, queue="default"))
@@ -75,6 +76,13 @@ def test_a_wrong_name_is_refused_in_one_line_with_the_nearest_there_is(broker, o
     with pytest.raises(CommandError) as caught:
         cleared(**options)
     assert (str(caught.value), caught.value.returncode) == (message, 1)
+
+
+def test_nobody_can_be_asked_where_standard_input_is_closed(broker, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+
+    with pytest.raises(CommandError, match="Nobody can be asked here"):
+        call_command("clear_queue")
 
 
 def test_where_nobody_can_be_asked_nothing_is_deleted_and_the_message_says_why(broker):

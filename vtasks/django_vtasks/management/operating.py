@@ -28,7 +28,7 @@ class OperatorCommand(BaseCommand):
         """Return when an operator agrees; raise CommandError when not, or nobody can be asked."""
         if force:
             return
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():  # None where the process began with it closed
             raise CommandError(
                 "Nobody can be asked here, as standard input is no terminal. --force deletes without asking."
             )
@@ -39,5 +39,5 @@ class OperatorCommand(BaseCommand):
 def _agreed(question: str) -> bool:
     try:
         return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
-    except EOFError:  # Ctrl-D
+    except (EOFError, KeyboardInterrupt):  # Ctrl-D, Ctrl-C
         return False
