@@ -61,18 +61,24 @@ def store(request, database, monkeypatch):
 
 
 @pytest.fixture
-def start():
-    """Give a function that starts a project's worker and returns it when it takes tasks; it ends with the test."""
-    workers = []
+def until_the_end():
+    """Give a function that takes a process, returns it, and ends it with the test."""
+    processes = []
 
-    def start(project, command, **environment):
-        workers.append(project.start(command, **environment))
-        return workers[-1].until_ready()
+    def keep(process):
+        processes.append(process)
+        return process
 
-    yield start
-    for worker in workers:
-        worker.kill()
-        print(worker.log[-10_000:])  # noqa: T201 - pytest shows it when the test has failed
+    yield keep
+    for process in processes:
+        process.kill()
+        print(process.log[-10_000:])  # noqa: T201 - pytest shows it when the test has failed
+
+
+@pytest.fixture
+def start(until_the_end):
+    """Give a function that starts a project's worker and returns it when it takes tasks."""
+    return lambda project, command, **environment: until_the_end(project.start(command, **environment)).until_ready()
 
 
 @pytest.fixture

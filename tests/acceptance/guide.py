@@ -132,6 +132,16 @@ class Project:
             command=(str(self._directory / "manage.py"),),
         )
 
+    def serve(self, asgi: str, port: int) -> WorkerProcess:
+        """Start an ASGI server with this application; it says where it runs when it listens."""
+        (self._directory / "guide_asgi.py").write_text(asgi)
+        return WorkerProcess(
+            self._directory / "server.log",
+            *("--app-dir", str(self._directory), "--port", str(port), "guide_asgi:application"),
+            environment=self._environment,
+            command=("-m", "uvicorn"),
+        )
+
     @property
     def _environment(self) -> dict[str, str]:
         return {"DJANGO_SETTINGS_MODULE": "guide_settings", "PYTHONPATH": str(ROOT)}

@@ -36,6 +36,17 @@ SOON = """
 VTASKS_SCHEDULE["cleanup"]["schedule"] = 1
 """
 
+WITH_DJANGO_PROMETHEUS = """
+INSTALLED_APPS = ["django_prometheus", *INSTALLED_APPS]
+ROOT_URLCONF = "django_prometheus.urls"
+"""
+EMBEDDED = """
+from django.core.asgi import get_asgi_application
+from django_vtasks.asgi import get_worker_application
+
+application = get_worker_application(get_asgi_application())
+"""
+
 MORE_TASKS = """
 import asyncio
 from pathlib import Path
@@ -377,8 +388,22 @@ def test_a_worker_serves_the_metrics_that_are_printed(project, store, start):
     eventually(lambda: _active(_families(port)) == {"default": 1}, "one task is told to run")
 
 
+def test_an_embedded_worker_s_are_on_the_application_s_endpoint(make_project, until_the_end):
+    project = make_project(WITH_DJANGO_PROMETHEUS + "VTASKS_LEASE = 1.5\n")
+    project.tasks.hold.enqueue()
+    server = until_the_end(project.serve(EMBEDDED, port := servers.free_port()))
+    server.until_it_says("running on http")
+
+    families = eventually(lambda: _all_printed(port), "all metrics are there")
+    assert {name: families[name].type for name in _printed_metrics()} == {
+        name: kind for name, (kind, _) in _printed_metrics().items()
+    }
+    eventually(lambda: _active(_families(port)) == {"default": 1}, "one task is told to run")
+    assert any(name.startswith("django_") for name in families), "the application's own are beside them"
+
+
 def _all_printed(port):
-    """Return the families on the worker's page, once all that are printed are there."""
+    """Return the families on a page, once all that are printed are there."""
     families = _families(port)
     return families if families.keys() >= _printed_metrics().keys() else None
 
