@@ -80,11 +80,11 @@ def slow_line(run: Run) -> None:
     run.expect(not run.said("did not beat"), "an actor was taken for dead although the line was only slow")
 
 
-@scenario(35, bites=("seconds on a thin line",), bounds=Bounds(quiet=60.0), seconds=15.0, rate=3.0, **LINES)
+@scenario(35, bites=("seconds on a thin line",), bounds=Bounds(quiet=60.0), seconds=20.0, rate=1.0, **LINES)
 def thin_line(run: Run) -> None:
-    """Let the line carry 4 kB a second each way, of all connections together."""
+    """Let the line carry 1 kB a second each way, of all connections together."""
     line = _line(run)
-    line.rate = 4000.0
+    line.rate = 1000.0
     run.pass_time(run.seconds)
     run.bit("seconds on a thin line", round(run.seconds))
     line.rate = None
