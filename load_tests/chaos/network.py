@@ -1,5 +1,6 @@
 """Lines between workers and their store that are slow, flap, or lie dead."""
 
+import contextlib
 import re
 import socket
 import time
@@ -115,10 +116,11 @@ def _line(run: Run) -> Proxy:
 
 
 def _round_trip(line: Proxy) -> float:
-    """Return how long it takes to connect to the server and to be answered, whatever it is that is asked."""
+    """Return how long it takes to connect to the server and to be answered, if only by the end of the connection."""
     began = time.monotonic()
     with socket.create_connection((line.host, line.port), timeout=10.0) as connection:
         connection.sendall(b"PING\r\n" * 4)
         connection.settimeout(10.0)
-        connection.recv(1)
+        with contextlib.suppress(ConnectionResetError):
+            connection.recv(1)
     return time.monotonic() - began
