@@ -78,7 +78,7 @@ def slow_line(run: Run) -> None:
             run.pass_time(0.5)
     line.latency = 0.0
     run.expect(not run.said("had run out"), "a lease was lost although the line was only slow")
-    run.expect(not run.said("did not beat"), "an actor was taken for dead although the line was only slow")
+    run.expect(not run.said("gave no sign of life"), "an actor was taken for dead although the line was only slow")
 
 
 @scenario(35, bites=("seconds on a thin line",), bounds=Bounds(quiet=60.0), seconds=20.0, rate=1.0, **LINES)
