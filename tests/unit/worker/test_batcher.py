@@ -183,6 +183,16 @@ def test_a_time_that_is_no_whole_number_of_milliseconds_does_not_pass_unnoticed(
 
 
 class TestBesideARunningBatch:
+    async def test_the_next_claim_is_on_its_way_when_a_batch_begins(self, broker, actor):
+        running = actor()
+        running.is_used_to_short_batches()
+        sent = []
+        running.batcher._start = lambda members: sent.append(len(broker.claims))
+        push(broker, 1, 2, 3)
+        await soon(lambda: sent)
+
+        assert sent == [2]
+
     @pytest.fixture
     async def busy(self, broker, actor):
         """An actor that collects beside the batch 1, 2, 3, because batches used to be short."""
@@ -201,9 +211,9 @@ class TestBesideARunningBatch:
         assert busy.sizes == [3]
         assert busy.batcher.running == [second]
         busy.end(second, seconds=0.001)
+        await held(broker, 7)
 
         assert [args_of(members) for members in busy.batches] == [[1, 2, 3], [4, 5, 6]]
-        await held(broker, 7)
 
     async def test_the_next_waits_for_its_own_time_all_the_same(self, broker, busy):
         push(broker, 4)
@@ -272,6 +282,7 @@ class TestEnd:
         await held(broker, 2)
         await running.stop()
         running.batcher.finish()
+        await turns()
 
         assert running.sizes == [2]
 
@@ -289,6 +300,7 @@ class TestEnd:
         await soon(lambda: time.monotonic() > began + 3 * PATIENCE)
         assert running.returned == []
         running.end(*running.batches[0])
+        await turns()
 
         assert [args_of(members) for members in running.batches] == [[1, 2, 3], numbers]
 

@@ -137,7 +137,8 @@ class Batcher:
             return
         members = self._take_members()
         self._running = {id(claim): claim for claim in members}
-        self._start(members)
+        # After the next claim is on its way, so that both go on at once.
+        asyncio.get_running_loop().call_soon(self._start, members)
 
     def _shed(self) -> None:
         """Give back what waits behind a batch that turned out to be long: another actor may be idle."""

@@ -151,13 +151,18 @@ class ValkeyBroker:
             by_queue[settlement.claim.receipt.queue].append(position)
         answers = [False] * len(settlements)
         for queue, positions in by_queue.items():
-            verdicts = (settling.verdict_of(settlements[position]) for position in positions)
-            names, arguments = settling.call(
-                self._keys, self._keys.flight(owner, queue), queue, self._failed_cap, verdicts
-            )
-            for position, answer in zip(positions, await self._link.acall("settle", names, arguments), strict=True):
+            told = await self._settle(owner, queue, [settlements[position] for position in positions])
+            for position, answer in zip(positions, told, strict=True):
                 answers[position] = bool(answer)
         return answers
+
+    async def _settle(self, owner: Owner, queue: str, settlements: Sequence[Settlement]) -> Sequence[int]:
+        flight = self._keys.flight(owner, queue)
+        if (receipts := settling.receipts_of(settlements)) is not None:
+            return await self._link.acall("ack", [flight], receipts)  # type: ignore[no-any-return]
+        verdicts = map(settling.verdict_of, settlements)
+        call = settling.call(self._keys, flight, queue, self._failed_cap, verdicts)
+        return await self._link.acall("settle", *call)  # type: ignore[no-any-return]
 
     async def keep_only(self, owner: Owner, held: Collection[Receipt]) -> int:
         """Give back what is booked on the owner beyond ``held``."""

@@ -4,7 +4,6 @@
 A payload that stands alone is a task that has never ended or crashed, so that a producer need not know more.
 """
 
-import contextlib
 import hashlib
 import re
 from typing import NamedTuple, Self
@@ -55,8 +54,11 @@ class Entry(NamedTuple):
     def opened(stored: bytes, queue: str) -> tuple[Envelope, str, str | None]:
         """Return the envelope for the next attempt, and the lock; or a stand-in, and why the payload cannot be read."""
         if not stored.startswith(b"1 "):  # a payload that stands alone need not be read twice
-            with contextlib.suppress(PayloadError):
+            try:
                 envelope = wire.decode(stored)
+            except PayloadError:
+                pass
+            else:
                 if _ID.fullmatch(envelope.id):
                     return wire.stamped(envelope, attempt=1, crashes=0), NO_LOCK, None
         entry = Entry.parse(stored)

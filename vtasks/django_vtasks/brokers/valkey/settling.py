@@ -46,6 +46,19 @@ def verdict_of(settlement: Settlement) -> Verdict:
             return Verdict("release", receipt.number, claim.envelope.id)
 
 
+def receipts_of(settlements: Sequence[Settlement]) -> list[int] | None:
+    """Return the receipts of claims that have all ended well and hold no lock; None if one has not, or does."""
+    receipts = []
+    for settlement in settlements:
+        if type(settlement) is not Ack:
+            return None
+        receipt: Receipt = settlement.claim.receipt
+        if mutex_of(receipt.lock) is not None:
+            return None
+        receipts.append(receipt.number)
+    return receipts
+
+
 def call(
     keys: Keys, flight: str, queue: str, failed_cap: int, verdicts: Iterable[Verdict]
 ) -> tuple[Sequence[str], Sequence[Argument]]:
