@@ -101,3 +101,12 @@ def test_a_database_of_no_supported_kind_is_an_error_of_usage_without_a_tracebac
     with pytest.raises(CommandError, match="not on oracle") as caught:
         call_command("clear_queue", force=True)
     assert caught.value.returncode == 1
+
+
+@pytest.mark.parametrize("options", [{"queue": "default", "all_queues": True}, {"all_queues": True, "failed": True}])
+def test_call_command_cannot_ask_for_two_things_at_once(broker, options):
+    broker.push(tasks(2, queue="default"))
+
+    with pytest.raises(CommandError, match="one of"):
+        call_command("clear_queue", force=True, **options)
+    assert broker.depth("default").waiting == 2
