@@ -157,6 +157,7 @@ def restart(bout: Bout, count: int) -> Measurement:
     runs = records.read(bout.records)
     again = [run.at for run in runs if run.number == WARM_UP][1:]
     exactness = records.exactness([run for run in runs if run.number < WARM_UP], range(WARM_UP))
+    exactness = exactness._replace(doubled=0)  # who is killed may have had no time to settle
     return Measurement({"ms to run again": 1000 * (again[0] - killed) if again else None}, WARM_UP + 1, exactness)
 
 
