@@ -339,7 +339,8 @@ class Run:
 
     @property
     def broker(self) -> Any:
-        """The broker of this process."""
+        """The broker of this process, on a connection that lives."""
+        close_old_connections()
         return self.backend.broker
 
     def close(self) -> None:
