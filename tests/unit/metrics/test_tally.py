@@ -95,7 +95,7 @@ from django_vtasks.metrics import tally
 tally.submitted["shop.tasks.sell", "default"].value += 5
 if (child := os.fork()) == 0:
     tally.submitted["shop.tasks.sell", "default"].value += 1
-print(sorted(tally.values().values()), flush=True)
+os.write(1, f"{sorted(tally.values().values())}\\n".encode())  # at once: both write to the same pipe
 if child:
     os.waitpid(child, 0)
 """

@@ -187,7 +187,7 @@ class TestBesideARunningBatch:
         running = actor()
         running.is_used_to_short_batches()
         sent = []
-        running.batcher._start = lambda members: sent.append(len(broker.claims))
+        running.batcher._start = lambda _members: sent.append(len(broker.claims))
         push(broker, 1, 2, 3)
         await soon(lambda: sent)
 

@@ -24,6 +24,8 @@ LOOK_EVERY = 0.003
 BUSY, BUSY_LOOK_EVERY = 0.3, 0.03
 """Of a core, and seconds: what this process takes when its threads may wait for each other, or for a core, rather than
 for something else, which a longer look tells apart."""
+LATE_LOOKS = 10
+"""Longer looks in a row that show nothing because this process itself did not run meanwhile."""
 
 
 class ThreadLanes[T]:
@@ -46,6 +48,8 @@ class ThreadLanes[T]:
         self._finished_before = 0
         self._looked_at = 0.0
         self._cpu_before = 0.0
+        self._look_takes = LOOK_EVERY
+        self._late_looks = 0
         self._looking: asyncio.TimerHandle | None = None
 
     def submit(self, function: Callable[[], T]) -> None:
@@ -66,11 +70,12 @@ class ThreadLanes[T]:
             self._jobs.put(None)
         self._threads = 0
 
-    def _look_later(self) -> None:
+    def _look_later(self, seconds: float = LOOK_EVERY) -> None:
         self._finished_before = self._finished
         self._looked_at = time.monotonic()
         self._cpu_before = time.process_time()
-        self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+        self._look_takes = seconds
+        self._looking = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
         """Grow when jobs wait although the threads end less than one each in the time between two looks."""
@@ -79,11 +84,17 @@ class ThreadLanes[T]:
         if waiting <= 0 or self._threads >= self._limit:
             return
         seconds = time.monotonic() - self._looked_at
-        is_late = seconds > 2 * LOOK_EVERY
-        if seconds < BUSY_LOOK_EVERY and (is_late or time.process_time() - self._cpu_before > BUSY * seconds):
-            self._looking = asyncio.get_running_loop().call_later(BUSY_LOOK_EVERY - seconds, self._look)
+        is_late = seconds > 2 * self._look_takes
+        is_busy = time.process_time() - self._cpu_before > BUSY * seconds
+        if self._look_takes < BUSY_LOOK_EVERY and (is_late or is_busy):
+            self._look_later(BUSY_LOOK_EVERY)
             return
-        if self._finished - self._finished_before < self._threads * max(1.0, seconds / LOOK_EVERY):
+        if is_late and self._late_looks < LATE_LOOKS:
+            self._late_looks += 1
+            self._look_later(BUSY_LOOK_EVERY)
+            return
+        self._late_looks = 0
+        if self._finished - self._finished_before < self._threads * seconds / LOOK_EVERY:
             try:
                 self._grow(min(waiting, self._limit - self._threads))
             except RuntimeError:
