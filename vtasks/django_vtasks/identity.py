@@ -4,8 +4,7 @@ import os
 import random
 
 AT_ONCE = 256
-LENGTH = 32
-"""Hexadecimal digits."""
+BYTES = 16
 
 # A generator of our own: random.seed() in a project must not make all its processes give the same ids.
 _random = random.Random()  # noqa: S311 - ids are unique, not secret
@@ -17,9 +16,8 @@ def new() -> str:
     try:
         return _made.pop()
     except IndexError:
-        # Many at once, which takes a third of the time; and of these none for another thread, which may be faster.
-        digits = _random.randbytes(AT_ONCE * LENGTH // 2).hex()
-        mine, *others = (digits[begin : begin + LENGTH] for begin in range(0, len(digits), LENGTH))
+        # Many at once, in half of the time; and of these none for another thread, which may be faster.
+        mine, *others = _random.randbytes(AT_ONCE * BYTES).hex("-", BYTES).split("-")
         _made.extend(others)
         return mine
 
