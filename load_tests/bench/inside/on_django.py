@@ -24,6 +24,14 @@ async def aenqueue(task, args):
     await task_of(task).aenqueue(*args)
 
 
+def enqueue_of(task):
+    return task_of(task).enqueue
+
+
+def aenqueue_of(task):
+    return task_of(task).aenqueue
+
+
 @cache
 def task_of(name):
     return getattr(importlib.import_module(f"{os.environ['BENCH_MODULE']}.tasks"), name)

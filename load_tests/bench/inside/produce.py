@@ -1,7 +1,8 @@
 """Enqueue for the harness: reads commands from standard input, a line of JSON each, and answers with one.
 
 BENCH_MODULE names the contender's module. It has ``enqueue(task, args)`` or ``aenqueue(task, args)``, and where it can
-``enqueue_many(task, [args])`` or its twin, ``prepare()`` or its twin, and ``aenqueue_unique(task, args)``.
+``enqueue_many(task, [args])`` or its twin, ``prepare()`` or its twin, and ``aenqueue_unique(task, args)``; with
+``enqueue_of(task)`` or its twin, what a user calls is called without a step between.
 """
 
 import asyncio
@@ -42,6 +43,13 @@ class Producer:
     def has(self, *names):
         return next((getattr(self.module, name) for name in names if hasattr(self.module, name)), None)
 
+    def call_of(self, kind, task):
+        """Return what enqueues a task with the arguments that it is called with."""
+        if direct := self.has(f"{kind}_of"):
+            return direct(task)
+        enqueue = getattr(self.module, kind)
+        return lambda *args: enqueue(task, args)
+
     def prepare(self):
         if function := self.has("prepare", "aprepare"):
             self.run(function)
@@ -68,16 +76,15 @@ class Producer:
 
     def one(self, task, first, seconds):
         """Enqueue one after the other for a while."""
-        enqueue = self.module.enqueue
-        return _for(seconds, first, lambda number: enqueue(task, (number,)))
+        return _for(seconds, first, self.call_of("enqueue", task))
 
     def one_async(self, task, first, seconds):
         """Enqueue one after the other for a while, on a loop."""
-        return self.runner.run(self._together_for(self.module.aenqueue, task, first, seconds, 1))
+        return self.runner.run(self._together_for(task, first, seconds, 1))
 
     def together(self, task, first, seconds):
         """Enqueue from 50 coroutines for a while."""
-        return self.runner.run(self._together_for(self.module.aenqueue, task, first, seconds, COROUTINES))
+        return self.runner.run(self._together_for(task, first, seconds, COROUTINES))
 
     def bulk(self, task, first, seconds):
         """Enqueue a thousand at a time for a while."""
@@ -117,12 +124,13 @@ class Producer:
 
         await asyncio.gather(*(some() for _ in range(COROUTINES)))
 
-    async def _together_for(self, enqueue, task, first, seconds, coroutines):
+    async def _together_for(self, task, first, seconds, coroutines):
+        enqueue = self.call_of("aenqueue", task)
         numbers, began = count(first), time.perf_counter()
 
         async def some():
             while time.perf_counter() - began < seconds:
-                await enqueue(task, (next(numbers),))
+                await enqueue(next(numbers))
 
         await asyncio.gather(*(some() for _ in range(coroutines)))
         return {"count": next(numbers) - first, "seconds": time.perf_counter() - began}

@@ -1,5 +1,5 @@
 """Tasks in the database backend of Django's reference implementation."""
 
-from on_django import aenqueue, enqueue, prepare
+from on_django import aenqueue, aenqueue_of, enqueue, enqueue_of, prepare
 
-__all__ = ["aenqueue", "enqueue", "prepare"]
+__all__ = ["aenqueue", "aenqueue_of", "enqueue", "enqueue_of", "prepare"]

@@ -2,9 +2,9 @@
 
 from functools import cache
 
-from on_django import aenqueue, enqueue, prepare, task_of
+from on_django import aenqueue, aenqueue_of, enqueue, enqueue_of, prepare, task_of
 
-__all__ = ["aenqueue", "aenqueue_unique", "enqueue", "enqueue_many", "prepare"]
+__all__ = ["aenqueue", "aenqueue_of", "aenqueue_unique", "enqueue", "enqueue_many", "enqueue_of", "prepare"]
 UNIQUE_TTL = 600
 
 
