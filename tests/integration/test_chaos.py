@@ -26,7 +26,7 @@ def chaos(tmp_path):
 def test_actors_are_killed_at_work_and_nothing_is_lost(chaos):
     _, report = chaos("--scenario", "kill-actor", "--seed", "5", "--seconds", "5")
 
-    # How long recoveries take beside other tests says nothing: script/chaos --ci looks at that alone.
+    # How long recoveries take beside other tests says nothing: script/chaos looks at that alone.
     assert [problem for problem in report["problems"] if "later than" not in problem] == []
     assert report["seed"] == 5
     assert report["kills"] > 0
