@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from django_vtasks.brokers.base import Claim
-from django_vtasks.brokers.valkey import ValkeyBroker, pace
+from django_vtasks.brokers.valkey import ValkeyBroker, lines, pace, spin
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.request import command
 from django_vtasks.errors import BrokerUnavailable
@@ -254,6 +255,25 @@ def push_without_bell(client, task):
     from django_vtasks import wire
 
     client.lpush(Keys(PREFIX).waiting(task.queue), wire.encode(task))
+
+
+def test_of_many_threads_one_at_a_time_stays_awake_for_its_answer(line, monkeypatch):
+    awake, most = [], []
+
+    def stay_awake(self):
+        awake.append(self)
+        most.append(len(awake))
+        time.sleep(0.02)
+        awake.remove(self)
+
+    monkeypatch.setattr(lines._Line, "_stay_awake", stay_awake)
+    monkeypatch.setattr(spin.Trials, "begin", lambda self: True)
+    broker = ValkeyBroker(line.url, prefix=PREFIX)
+    line.latency = 0.05
+
+    assert at_once(lambda _: [broker.push([a_task()]) for _ in range(3)], 4) == [[[True]] * 3] * 4
+    assert set(most) == {1}
+    broker.close()
 
 
 class TestWaysThatAreGone:

@@ -20,7 +20,7 @@ from django.tasks import Task, TaskResult, TaskResultStatus
 from django.tasks.exceptions import InvalidTask
 from django.test import override_settings
 
-from django_vtasks import results
+from django_vtasks import identity, results
 from django_vtasks.backends.base import BrokerBackend
 from django_vtasks.brokers.memory import MemoryBroker
 from django_vtasks.envelope import Unique
@@ -115,6 +115,15 @@ def test_a_hundred_thousand_ids_are_all_different():
     template = Template(forget, max_rescues=0)
 
     assert len({template.filled((), {}).id for _ in range(100_000)}) == 100_000
+
+
+def test_ids_that_are_made_together_are_different_from_each_other_and_from_others():
+    alone = [identity.new() for _ in range(identity.AT_ONCE)]
+    together = identity.several(1000)
+
+    assert len({*alone, *together}) == identity.AT_ONCE + 1000
+    assert {len(one) for one in together} == {32}
+    assert identity.several(0) == []
 
 
 def test_the_seed_of_the_project_does_not_repeat_ids():

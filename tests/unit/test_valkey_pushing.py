@@ -12,7 +12,7 @@ KEYS = Keys("{vt}")
 
 def requests(*tasks):
     """Return the places of the tasks that each request adds, and whether it does without a script."""
-    return [(list(push.places), push.is_plain) for push in pushes(KEYS, [new_of(task) for task in tasks])]
+    return [(list(push.places), push.is_plain) for push in pushes(KEYS, new_of(tasks))]
 
 
 def test_nothing_takes_none():

@@ -55,6 +55,20 @@ def test_an_envelope_survives(envelope):
     assert wire.decode(wire.encode(envelope)) == envelope
 
 
+@given(st.lists(envelopes, max_size=5))
+@example([a_task("x" * (wire.COMPRESS_ABOVE * 3)), a_task("\n")])
+def test_several_are_encoded_as_each_is_alone(several):
+    assert wire.encode_all(several) == [wire.encode(each) for each in several]
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"), [("\ud800", TypeError), ("x" * (wire.MAX_BYTES + 1), PayloadTooLarge)], ids=["surrogate", "large"]
+)
+def test_of_several_the_one_that_cannot_be_encoded_is_named(bad, error):
+    with pytest.raises(error, match="tests.app.tasks.bad"):
+        wire.encode_all([a_task("good"), replace(a_task(bad), task="tests.app.tasks.bad")])
+
+
 @given(values)
 def test_an_argument_arrives_as_the_json_module_would_deliver_it(value):
     [arrived] = wire.decode(wire.encode(a_task(value))).args

@@ -152,10 +152,11 @@ class Publisher:
     def _envelopes(self, calls: Sequence[Call]) -> list[Envelope]:
         envelopes = []
         template: Template | None = None
-        for task, args, kwargs in calls:
+        now = time.time()
+        for (task, args, kwargs), task_id in zip(calls, identity.several(len(calls)), strict=True):
             if template is None or template.task is not task:  # in bulk the same task comes thousands of times
                 template = self._template(task)
-            envelopes.append(template.filled(args, kwargs))
+            envelopes.append(template.filled(args, kwargs, task_id, now))
         return envelopes
 
     def _template(self, task: AnyTask) -> "Template":
@@ -216,8 +217,10 @@ class Template:
         self._max_rescues = max_rescues
         self.submissions = observers.submissions(self._path, self._queue)
 
-    def filled(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Envelope:
-        """Return the envelope of a call; raise TypeError for arguments that are not JSON."""
+    def filled(
+        self, args: Iterable[Any], kwargs: Mapping[str, Any], task_id: str | None = None, now: float | None = None
+    ) -> Envelope:
+        """Return the envelope of a call that is made ``now``; raise TypeError for arguments that are not JSON."""
         try:
             args = [value if type(value) in _ATOMS else plain(value) for value in args]
             kwargs = {name: plain(value) for name, value in kwargs.items()} if kwargs else {}
@@ -226,12 +229,12 @@ class Template:
         except ValueError as error:  # bytes that are no text, keys with thousands of digits
             raise TypeError(f"The arguments of {self._path} are not valid JSON: {error}") from error
         return Envelope(
-            id=identity.new(),
+            id=identity.new() if task_id is None else task_id,
             task=self._path,
             queue=self._queue,
             args=args,
             kwargs=kwargs,
-            enqueued_at=time.time(),
+            enqueued_at=time.time() if now is None else now,
             priority=self._priority,
             run_after=self._run_after,
             max_rescues=self._max_rescues,

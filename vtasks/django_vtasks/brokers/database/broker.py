@@ -99,7 +99,7 @@ class DatabaseBroker:
         """Insert tasks on the calling thread's connection, inside its transaction if it has one."""
         if not envelopes:
             return []
-        rows = [NewRow.of(envelope, wire.encode(envelope)) for envelope in envelopes]
+        rows = list(map(NewRow.of, envelopes, wire.encode_all(envelopes)))
         accepted = self._here(self._insert, rows)
         return [row.task_id in accepted for row in rows]
 

@@ -63,7 +63,7 @@ class MemoryBroker:
 
     def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Add tasks in order; False at the position of one whose lock another task holds."""
-        payloads = [wire.encode(envelope) for envelope in envelopes]
+        payloads = wire.encode_all(envelopes)
         with self._mutex:
             return [self._push_one(*pair) for pair in zip(envelopes, payloads, strict=True)]
 
@@ -295,7 +295,7 @@ class MemoryBroker:
 
     def tick(self, dues: Sequence[Due]) -> list[Tick]:
         """Record slots and enqueue their tasks."""
-        payloads = [wire.encode(due.envelope) for due in dues]
+        payloads = wire.encode_all([due.envelope for due in dues])
         with self._mutex:
             return [self._tick_one(*pair) for pair in zip(dues, payloads, strict=True)]
 

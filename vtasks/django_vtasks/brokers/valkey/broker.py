@@ -85,7 +85,7 @@ class ValkeyBroker:
     def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Add tasks; what comes after a request that fails is not added."""
         fates = [False] * len(envelopes)
-        for push in pushes(self._keys, [new_of(envelope) for envelope in envelopes]):
+        for push in pushes(self._keys, new_of(envelopes)):
             answer = self._link.send(push.request, replicas=self._replicas)
             for place, accepted in zip(push.places, push.accepted(answer), strict=True):
                 fates[place] = accepted
@@ -93,7 +93,7 @@ class ValkeyBroker:
 
     def apush(self, envelopes: Sequence[Envelope]) -> Awaitable[list[bool]]:
         """Add tasks together with those of other coroutines."""
-        new = [new_of(envelope) for envelope in envelopes]
+        new = new_of(envelopes)
         loop = asyncio.get_running_loop()
         outbox = self._outboxes.get(loop)
         if outbox is None:

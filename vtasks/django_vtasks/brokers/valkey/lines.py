@@ -17,6 +17,7 @@ from valkey.exceptions import InvalidResponse
 
 from django_vtasks.brokers.valkey.connector import CONNECTIONS, DEADLINE, FREE_WITHIN, IDLE, Connector
 from django_vtasks.brokers.valkey.request import Request
+from django_vtasks.brokers.valkey.spin import AT_MOST, Trials
 from django_vtasks.brokers.valkey.threads import left
 
 READ_AT_ONCE = 64 * 1024
@@ -31,6 +32,8 @@ class Lines:
         self._free: deque[_Line] = deque()
         self._places = threading.BoundedSemaphore(CONNECTIONS)
         self._is_retired = False
+        # Many threads that are awake would keep each other, and other processes, from running.
+        self._awake = threading.Lock()
 
     def exchange(self, request: Request) -> list[Any]:
         """Send a request; return its answers, errors of the server among them."""
@@ -72,11 +75,11 @@ class Lines:
             if line.is_fresh:
                 return line
             line.close()
-        return _Line(self._pool.make_connection())
+        return _Line(self._pool.make_connection(), self._awake)
 
 
 class _Line:
-    def __init__(self, connection: valkey.Connection) -> None:
+    def __init__(self, connection: valkey.Connection, awake: threading.Lock) -> None:
         connection.connect()
         self._connection = connection
         self._socket = connection._sock  # noqa: SLF001 - the driver has no other way to it
@@ -90,6 +93,8 @@ class _Line:
         self._used_at = time.monotonic()
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
+        self._trials = Trials()
+        self._awake = awake
 
     @property
     def is_fresh(self) -> bool:
@@ -100,10 +105,23 @@ class _Line:
         self._used_at = time.monotonic()
         self._set_timeout()
         self._socket.sendall(request.packed)
-        return [self._answer() for _ in range(request.answers)]
+        if self._trials.begin() and self._awake.acquire(blocking=False):
+            try:
+                self._stay_awake()
+            finally:
+                self._awake.release()
+        answers = [self._answer() for _ in range(request.answers)]
+        self._trials.end()
+        return answers
 
     def close(self) -> None:
         self._connection.disconnect()
+
+    def _stay_awake(self) -> None:
+        """Be there when the answer comes, unless that takes long; other threads run meanwhile."""
+        until, poll = time.monotonic() + AT_MOST, self._poll.poll
+        while not poll(0) and time.monotonic() < until:
+            pass
 
     def _answer(self) -> Any:
         while (answer := self._reader.gets()) is _NOTHING:

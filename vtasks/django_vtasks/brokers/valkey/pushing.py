@@ -40,9 +40,15 @@ class Push(msgspec.Struct, frozen=True, gc=False):
         return [True] * len(self.places) if self.is_plain else [bool(accepted) for accepted in answer]
 
 
-def new_of(envelope: Envelope) -> New:
-    """Encode a task; raise for one that cannot be."""
-    payload = wire.encode(envelope)
+def new_of(envelopes: Sequence[Envelope]) -> list[New]:
+    """Encode tasks; raise for one that cannot be."""
+    if len(envelopes) == 1:
+        [envelope] = envelopes
+        return [_new(envelope, wire.encode(envelope))]
+    return list(map(_new, envelopes, wire.encode_all(envelopes)))
+
+
+def _new(envelope: Envelope, payload: bytes) -> New:
     if envelope.unique is None and envelope.run_after is None and envelope.priority <= 0:
         return envelope.queue, payload, envelope
     return None, Entry.new(envelope, payload), envelope

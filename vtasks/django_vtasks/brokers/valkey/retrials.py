@@ -31,5 +31,5 @@ class Retrials:
         envelope = envelope_of(record)
         if envelope is None:
             return Retrial.UNREADABLE
-        keys, arguments = arguments_of_push([new_of(envelope.anew(time.time()))], self._keys)
+        keys, arguments = arguments_of_push(new_of([envelope.anew(time.time())]), self._keys)
         return OUTCOMES[self._link.call("retry", [self._keys.failed, *keys], [record, *arguments])]

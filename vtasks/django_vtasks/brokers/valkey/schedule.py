@@ -52,7 +52,7 @@ class Schedule:
 
     def tick(self, dues: Sequence[Due], *, replicas: int) -> list[Tick]:
         """Record slots and enqueue their tasks, some hundred in each call."""
-        pairs = [(due, new_of(due.envelope)) for due in dues]
+        pairs = list(zip(dues, new_of([due.envelope for due in dues]), strict=True))
         ticks: list[Tick] = []
         for some in _chunks(pairs):
             try:
