@@ -119,13 +119,13 @@ def idle(bout: Bout, count: int) -> Measurement:
     workers = bout.start()
     _warm_up(bout, task, WARM_UP)
     time.sleep(SETTLE)
-    before = bout.sample()
+    before, began = bout.sample(), workers.run_seconds()
     time.sleep(IDLE)
-    after = bout.sample()
+    after, ended = bout.sample(), workers.run_seconds()
     connections = bout.count_connections()
     pss, processes = workers.pss()
     _, exactness = bout.end(range(WARM_UP))
-    figures: Figures = {"% CPU": 100 * (after.worker_cpu - before.worker_cpu) / IDLE}
+    figures: Figures = {"% CPU": 100 * (ended - began) / IDLE}
     if after.server_cpu is not None and before.server_cpu is not None:
         figures["% CPU of server"] = 100 * (after.server_cpu - before.server_cpu) / IDLE
     cost = costs(before, after)

@@ -8,8 +8,8 @@ import time
 from collections import deque
 from itertools import chain
 
-EVERY = 0.05
-"""Seconds between two writes."""
+EVERY, LONGEST = 0.05, 3.2
+"""Seconds between two writes; twice as many whenever there was nothing to write, so that an idle worker is idle."""
 
 _directory = os.environ.get("BENCH_RECORDS", "")
 _clock = time.monotonic  # one clock for all processes of a machine
@@ -26,12 +26,13 @@ def record(number: int) -> None:
         _open()
 
 
-def flush() -> None:
-    """Write what was noted; for processes that end without saying so."""
+def flush() -> bool:
+    """Write what was noted, for processes that end without saying so; return whether there was anything."""
     with _lock:
         runs = [_runs.popleft() for _ in range(len(_runs))]
         if runs and _file is not None:
             os.write(_file, array.array("d", chain.from_iterable(runs)).tobytes())
+        return bool(runs)
 
 
 def _open() -> None:
@@ -45,9 +46,10 @@ def _open() -> None:
 
 
 def _write_for_ever() -> None:
+    pause = EVERY
     while True:
-        time.sleep(EVERY)
-        flush()
+        time.sleep(pause)
+        pause = EVERY if flush() else min(2 * pause, LONGEST)
 
 
 def _begin_anew() -> None:

@@ -18,8 +18,6 @@ from valkey.exceptions import InvalidResponse
 from django_vtasks.brokers.valkey.connector import IDLE
 from django_vtasks.brokers.valkey.request import Request
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks at whether an answer is overdue."""
 SILENCE = 4.0
 """Seconds without a byte after which an answer that has begun to arrive does not arrive any more."""
 CLOSE_WITHIN = 1.0
@@ -64,7 +62,7 @@ class Pipe(asyncio.BufferedProtocol):
         self._exchanges: deque[_Exchange] = deque()
         self._used_at = self._loop.time()
         self._looking: asyncio.TimerHandle | None = None
-        self._is_heard = False
+        self._looks_at = 0.0
         self._heard_at = 0.0
         self._is_retired = False
         self._closed = self._loop.create_future()
@@ -109,8 +107,8 @@ class Pipe(asyncio.BufferedProtocol):
         self._transport.write(request.packed)
         self._used_at = self._loop.time()
         self._exchanges.append(_Exchange(request.answers, self._used_at + timeout, [], done, patience))
-        if self._looking is None:
-            self._looking = self._loop.call_later(LOOK_EVERY, self._look)
+        if self._looking is None or self._used_at + timeout < self._looks_at:
+            self._look_at(self._used_at + timeout)
 
     async def exchange(
         self, request: Request, timeout: float, patience: float = 0.0, remainder: Remainder | None = None
@@ -145,6 +143,8 @@ class Pipe(asyncio.BufferedProtocol):
         self._is_retired = True
         if self.is_idle:
             self._transport.close()
+        else:
+            self._look_at(self._exchanges[0].deadline)
 
     def abort(self) -> None:
         """Close now; who waits learns that there is no answer."""
@@ -163,7 +163,7 @@ class Pipe(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         """Take answers in."""
-        self._is_heard = True
+        self._heard_at = self._loop.time()
         self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type] # it takes any buffer, and copies
         try:
             while (answer := self._reader.gets()) is not _NOTHING:
@@ -188,13 +188,17 @@ class Pipe(asyncio.BufferedProtocol):
         self._looking = None
         if self.is_idle:
             return
-        now = self._loop.time()
-        if self._is_heard:
-            self._is_heard, self._heard_at = False, now
-        if self._overdue_at(self._exchanges[0]) <= now:
+        overdue_at = self._overdue_at(self._exchanges[0])
+        if overdue_at <= self._loop.time():
             self._fail(TimeoutError())
         else:
-            self._looking = self._loop.call_later(LOOK_EVERY, self._look)
+            self._look_at(overdue_at)
+
+    def _look_at(self, when: float) -> None:
+        """Look then at whether an answer is overdue: the first of them, or none that is here by then."""
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking, self._looks_at = self._loop.call_at(when, self._look), when
 
     def _overdue_at(self, exchange: _Exchange) -> float:
         """Return when an answer is overdue, if nothing comes until then."""
