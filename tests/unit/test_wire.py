@@ -65,7 +65,7 @@ def test_several_are_encoded_as_each_is_alone(several):
     ("bad", "error"), [("\ud800", TypeError), ("x" * (wire.MAX_BYTES + 1), PayloadTooLarge)], ids=["surrogate", "large"]
 )
 def test_of_several_the_one_that_cannot_be_encoded_is_named(bad, error):
-    with pytest.raises(error, match="tests.app.tasks.bad"):
+    with pytest.raises(error, match=r"tests\.app\.tasks\.bad"):
         wire.encode_all([a_task("good"), replace(a_task(bad), task="tests.app.tasks.bad")])
 
 
