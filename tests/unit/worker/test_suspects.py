@@ -116,7 +116,7 @@ async def test_one_is_claimed_at_a_time_and_the_next_when_it_has_ended(broker, a
     assert running.fetcher.taken == 3
 
 
-async def test_after_its_first_second_another_may_run_beside_it(broker, actor, alone):
+async def test_after_its_first_moment_another_may_run_beside_it(broker, actor, alone):
     alone(SHORT)
     await suspect(broker, "a", "b")
     running = actor()
@@ -128,7 +128,7 @@ async def test_after_its_first_second_another_may_run_beside_it(broker, actor, a
     assert len(running.fetcher.running) == 2
 
 
-async def test_each_that_joins_has_a_second_in_which_nobody_else_begins(broker, actor, alone):
+async def test_each_that_joins_has_a_moment_in_which_nobody_else_begins(broker, actor, alone):
     alone(SHORT)
     await suspect(broker, "a")
     running = actor()

@@ -9,8 +9,8 @@ from django_vtasks.worker.fetcher import EMPTY_PAUSE
 from django_vtasks.worker.outage import Outage
 from django_vtasks.worker.slots import Slots
 
-ALONE = 1.0
-"""Seconds for which a suspect runs alone; most poison works faster. See docs/adr/0007."""
+ALONE = 0.1
+"""Seconds for which a suspect runs alone; most poison works at once. See docs/adr/0007."""
 LONGEST_PAUSE = 2.0
 """Seconds between two empty claims beside a suspect that runs for long; the first pauses are shorter."""
 
@@ -18,7 +18,7 @@ LONGEST_PAUSE = 2.0
 class SuspectFetcher:
     """Does a Fetcher's duty for the suspects of a queue: one at a time.
 
-    Each is alone for its first second, and one whose next crash would be its last is alone throughout.
+    Each is alone for its first moment, and one whose next crash would be its last is alone throughout.
     """
 
     def __init__(
