@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from typing import ClassVar
 
 import pytest
-from django.db import DataError, OperationalError, transaction
+from django.db import DataError, OperationalError, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from django_vtasks.brokers.base import Ack, Bury, Death, Depth, Release, Retrial, TaskFailure, Tick
 from django_vtasks.brokers.database import DatabaseBroker
@@ -363,6 +364,19 @@ class DatabaseContract(BrokerContract):
 
     def test_every_store_in_a_database_says_that_it_is_transactional(self, broker):
         assert broker.capabilities.transactional
+
+
+class LooksBeforeItLocks:
+    """What holds where an enqueue with a lock takes several statements."""
+
+    alias: ClassVar[str]
+
+    def test_a_duplicate_is_refused_without_a_transaction(self, broker):
+        broker.push([a_task(unique=mutex())])
+        with CaptureQueriesContext(connections[self.alias]) as queries:
+            assert broker.push([a_task(unique=mutex())]) == [False]
+
+        assert [query["sql"].split()[0] for query in queries] == ["SELECT"]
 
 
 class ServerContract(DatabaseContract):

@@ -2,11 +2,11 @@
 
 from django.db import connections
 
-from tests.contract.database import ServerContract
+from tests.contract.database import LooksBeforeItLocks, ServerContract
 from tests.contract.given import in_an_hour, tasks
 
 
-class TestMariaDB(ServerContract):
+class TestMariaDB(LooksBeforeItLocks, ServerContract):
     alias = "mariadb"
 
     def rows_read(self):

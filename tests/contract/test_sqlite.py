@@ -1,11 +1,11 @@
 """The contract in SQLite."""
 
-from tests.contract.database import DatabaseContract
+from tests.contract.database import DatabaseContract, LooksBeforeItLocks
 
 NORMAL, FULL = 1, 2
 
 
-class TestSQLite(DatabaseContract):
+class TestSQLite(LooksBeforeItLocks, DatabaseContract):
     alias = "default"
 
     def test_a_slot_waits_for_the_disk_though_claims_do_not(self, broker):

@@ -80,12 +80,14 @@ class MySQL:
     def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
         """Take the locks in the order of their keys, which avoids most deadlocks, then insert in bulk."""
         wanted = sorted(row.lock() for row in rows if row.unique is not None)
-        with write_transaction(connection), connection.cursor() as cursor:
-            refused: set[str] = set()
-            if wanted:
-                refused = {task_id for _, task_id, *_ in wanted} - _locked(cursor, _free(cursor, wanted))
-            accepted = [row for row in rows if row.task_id not in refused]
-            cursor.executemany(_INSERT, [row.values() for row in accepted])
+        with connection.cursor() as cursor:
+            free = _free(cursor, wanted) if wanted else []
+            if len(wanted) == len(rows) and not free:
+                return set()  # without a transaction for it
+            with write_transaction(connection):
+                refused = {task_id for _, task_id, *_ in wanted} - _locked(cursor, free)
+                accepted = [row for row in rows if row.task_id not in refused]
+                cursor.executemany(_INSERT, [row.values() for row in accepted])
         return {row.task_id for row in accepted}
 
     def announce(self, connection: BaseDatabaseWrapper, queues: Iterable[str]) -> None:

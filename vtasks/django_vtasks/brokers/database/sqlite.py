@@ -33,6 +33,8 @@ ON CONFLICT (lock_key) DO UPDATE SET task_id = excluded.task_id, keep = excluded
 RETURNING task_id
 """
 
+_HELD = f"SELECT 1 FROM vtasks_lock WHERE lock_key = %s AND (expires IS NULL OR expires > {_NOW})"
+
 _NEWS = f"""
 SELECT (
     EXISTS (SELECT 1 FROM vtasks_task WHERE state = 0 AND queue = %s)
@@ -76,6 +78,8 @@ class SQLite:
 
     def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
         """Insert row after row; one transaction makes it one write to disk."""
+        if _is_refused(connection, rows):
+            return set()
         with write_transaction(connection), connection.cursor() as cursor:
             accepted = []
             for row in rows:
@@ -153,6 +157,18 @@ class SQLite:
     def is_lock_timeout(self, error: Exception) -> bool:
         """Return False: the one lock is for the whole file."""
         return False
+
+
+def _is_refused(connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> bool:
+    """Tell whether the lock of a single row is seen to be held: then nobody needs to wait for the write lock.
+
+    Not in the caller's transaction, which may show what was held when it began.
+    """
+    if len(rows) != 1 or rows[0].unique is None or connection.in_atomic_block or not connection.get_autocommit():
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD, [rows[0].unique.key])
+        return cursor.fetchone() is not None
 
 
 def _claim(cursor: Any, statement: str, owner: Owner, queue: str, limit: int) -> list[ClaimedRow]:
