@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import struct
 import tempfile
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -16,11 +17,11 @@ class Recorder:
         self.width = width
         self._fd = _memory_file(entries * width) if fd is None else fd
         self._page = mmap.mmap(self._fd, entries * width)
+        self._note = struct.Struct(f"{width}s")  # pads, and cuts off
 
     def note(self, entry: int, text: bytes) -> None:
         """Write a note over what was there; what is beyond the width is cut off."""
-        start = entry * self.width
-        self._page[start : start + self.width] = text[: self.width].ljust(self.width, b"\0")
+        self._note.pack_into(self._page, entry * self.width, text)
 
     def wipe(self, entry: int) -> None:
         """Take a note back."""

@@ -267,7 +267,7 @@ def test_of_many_threads_one_at_a_time_stays_awake_for_its_answer(line, monkeypa
         awake.remove(self)
 
     monkeypatch.setattr(lines._Line, "_stay_awake", stay_awake)
-    monkeypatch.setattr(spin.Trials, "begin", lambda self: True)
+    monkeypatch.setattr(spin.Trials, "begin", lambda _: True)
     broker = ValkeyBroker(line.url, prefix=PREFIX)
     line.latency = 0.05
 

@@ -269,9 +269,13 @@ class Observer:
     @staticmethod
     def tells_of_end(run: Run) -> bool:
         """Tell whether anybody is told that a run has ended."""
+        return run.failure is not None or Observer.tells_of_success()
+
+    @staticmethod
+    def tells_of_success() -> bool:
+        """Tell whether anybody is told of runs that have succeeded."""
         return (
-            run.failure is not None
-            or logger.isEnabledFor(logging.INFO)
+            logger.isEnabledFor(logging.INFO)
             or _someone_listens(task_finished, log_task_finished)
             or _django_logs(task_finished, log_task_finished, logging.INFO)
         )

@@ -72,7 +72,8 @@ def stamped(envelope: Envelope, *, attempt: int, crashes: int) -> Envelope:
     """Return a freshly decoded envelope with the counts that its store keeps beside the payload."""
     # In place: nobody else has seen the envelope yet, and a copy costs as much as the decoding.
     force_setattr(envelope, "attempt", attempt)
-    force_setattr(envelope, "crashes", crashes)
+    if envelope.crashes != crashes:  # as few have crashed
+        force_setattr(envelope, "crashes", crashes)
     return envelope
 
 

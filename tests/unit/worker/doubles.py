@@ -118,6 +118,9 @@ class SilentObserver:
     def tells_of_end(self, run: Any) -> bool:
         return True
 
+    def tells_of_success(self) -> bool:
+        return True
+
     def start_needs_loop(self) -> bool:
         return self.on_start is not None
 

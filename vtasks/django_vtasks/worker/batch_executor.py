@@ -16,6 +16,9 @@ from django_vtasks.results import AnyTask
 from django_vtasks.worker.executor import NO_THREAD_DELAY, End, Executor, harmless, is_async, outcome_of
 from django_vtasks.worker.outcome import CANCELLED, Postponed, failure_of
 
+type _Ended = tuple[Run, BaseException | None, TracebackType | None]
+"""A run that is over, its error, and the trace that this had."""
+
 NO_CONTEXT = TaskFailure(
     "django_vtasks.errors.InvalidTask",
     "A task of a batch queue is called once for many members: takes_context has no meaning there.",
@@ -31,7 +34,7 @@ class BatchExecutor(Executor):
 
     def start_batch(self, claims: Iterable[Claim]) -> None:
         """Start a batch; its functions run beside each other."""
-        groups: dict[str, tuple[AnyTask, list[Claim]]] = {}
+        groups: dict[Callable[..., object], tuple[AnyTask, list[Claim]]] = {}
         for claim in claims:
             task = self._find(claim)
             if task is None:
@@ -39,7 +42,9 @@ class BatchExecutor(Executor):
             if task.takes_context:
                 self._reject(claim, NO_CONTEXT)
                 continue
-            groups.setdefault(task.module_path, (task, []))[1].append(claim)
+            if task.func not in groups:
+                groups[task.func] = task, []
+            groups[task.func][1].append(claim)
         for task, members in groups.values():
             if is_async(task.func):
                 self._run_here(self._run_group_async(_runs(task, members)))
@@ -68,7 +73,7 @@ class BatchExecutor(Executor):
             fates = batches.fates_of_return(value, _ids(runs))
         except BaseException as error:  # noqa: BLE001 - the border to user code: SystemExit fails a batch, no more
             fates = batches.fates_of_error(error, _ids(runs))
-        for run, reason, trace in _ended(runs, fates):
+        for run, reason, trace in self._told_of(runs, fates):
             try:
                 _raise(reason)
             except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
@@ -102,16 +107,20 @@ class BatchExecutor(Executor):
             if isinstance(error, asyncio.CancelledError) and (self._cancelling or self._is_ending()):
                 return False
             fates = batches.fates_of_error(error, _ids(runs))
-        for run, reason, trace in _ended(runs, fates):
+        for run, reason, trace in self._told_of(runs, fates):
             try:
                 _raise(reason)
             except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
                 await self._report_end(run, None)
                 _restore(error, trace)
             else:
-                if self._observer.tells_of_end(run):
-                    await self._report_end(run, None)
+                await self._report_end(run, None)
         return True
+
+    def _told_of(self, runs: Sequence[Run], fates: Fates) -> list[_Ended]:
+        """Note the end of each run; return those of which somebody is told."""
+        ended = _ended(runs, fates)
+        return ended if self._observer.tells_of_success() else [each for each in ended if each[1] is not None]
 
     async def _report_starts(self, runs: Iterable[Run]) -> None:
         for run in runs if self._observer.tells_of_start() else ():
@@ -159,7 +168,7 @@ def _restore(error: BaseException, trace: TracebackType | None) -> None:
     BaseException.with_traceback(error, trace)
 
 
-def _ended(runs: Sequence[Run], fates: Fates) -> list[tuple[Run, BaseException | None, TracebackType | None]]:
+def _ended(runs: Sequence[Run], fates: Fates) -> list[_Ended]:
     """Note the end of each run, and return it with its error; one that many share is put into words once."""
     now = time.time()
     failures: dict[int, TaskFailure] = {}

@@ -45,8 +45,9 @@ class Completer:
     def add(self, claim: Claim, outcome: Outcome, seconds: float | None = None) -> None:
         """Note the outcome of a claim, which ran for so many seconds, if it did."""
         self._pending.append(_settlement(claim, outcome, seconds))
-        self._settled.clear()
-        self._news.set()
+        if len(self._pending) == 1:
+            self._settled.clear()
+            self._news.set()
 
     @property
     def left(self) -> int:
