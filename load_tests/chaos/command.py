@@ -34,7 +34,8 @@ MODULES = (
 """Whose import is what fills SCENARIOS."""
 LONGEST = 300.0
 CI: tuple[tuple[str, str], ...] = (
-    ("kill-actor", "sqlite"),
+    ("kill-actor", "valkey"),
+    ("kill-all-actors", "sqlite"),
     ("kill-supervisor", "valkey"),
     ("freeze-worker", "postgres"),
     ("deadly-tasks", "mariadb"),
