@@ -21,6 +21,8 @@ class Recorder:
 
     def note(self, entry: int, text: bytes) -> None:
         """Write a note over what was there; what is beyond the width is cut off."""
+        if entry >= self.entries:
+            raise IndexError(f"There is no entry {entry}; there are {self.entries}.")
         self._note.pack_into(self._page, entry * self.width, text)
 
     def wipe(self, entry: int) -> None:

@@ -34,7 +34,8 @@ def test_a_slope_is_found_below_its_noise(seed):
     found = slope(HOUR, noisy(20.0, seed=seed))
 
     assert found.grows
-    assert found.per_hour == pytest.approx(20.0, abs=6 * found.error + 1e-9)
+    # The error itself is an estimate, of 22 degrees of freedom: six of them are missed by a seed in 200,000.
+    assert found.per_hour == pytest.approx(20.0, abs=10 * found.error + 1e-9)
 
 
 def test_what_is_sure_and_does_not_matter_is_no_growth():
