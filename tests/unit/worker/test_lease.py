@@ -21,6 +21,7 @@ class Store:
         self.reclaimed = [Reclaimed([], [])]
         self.leases = {NODE: 1.0}
         self.trouble = {}
+        self.on_call = lambda: None
         self.calls = []
         self.gate = threading.Event()
         self.gate.set()
@@ -54,6 +55,7 @@ class Store:
         with self._news:
             self.calls.append((name, *arguments))
             self._news.notify_all()
+        self.on_call()
         self.gate.wait(PATIENCE)
         if error := self.trouble.get(name):
             raise error
@@ -238,6 +240,17 @@ def test_a_lease_that_cannot_be_ended_runs_out_by_itself(store, keep, caplog):
     keeper.stop()
 
     assert f"Could not end the lease of node {NODE}: closed" in caplog.text
+
+
+def test_a_connection_that_was_closed_at_the_end_leaves_no_lease_behind(store, keep, caplog):
+    store.trouble["leave"] = OSError("closed")
+    store.on_call = lambda: store.trouble.pop("leave", None) if store.count("leave") == 2 else None
+    keeper = keep()
+    store.wait_for("renew")
+    keeper.stop()
+
+    assert store.count("leave") == 2
+    assert "Could not end" not in caplog.text
 
 
 def test_a_store_that_does_not_answer_does_not_keep_the_worker_from_stopping(store, keep):

@@ -15,6 +15,8 @@ from django_vtasks.worker.outage import Outage
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 1.0
+ATTEMPTS_TO_LEAVE = 2
+"""The first one may be what finds that the server has closed the connection."""
 LASTS, EVERY, GRACE = 1 / 2, 1 / 6, 1 / 3
 """Parts of the ``ttl``: what a renewal buys, the time between two, and the time that a node has which is seen lapsed.
 
@@ -78,10 +80,14 @@ class LeaseKeeper:
                 connections.close_all()
                 self._lapses.forget()
                 delay = min(self._outage.failed(error), LONGEST_PAUSE * self._ttl)
-        try:
-            self._coordinator.leave(self._node)
-        except Exception as error:  # noqa: BLE001 - the lease then runs out by itself
-            logger.warning("Could not end the lease of node %s: %s", self._node, error)
+        for attempts_left in reversed(range(ATTEMPTS_TO_LEAVE)):
+            try:
+                self._coordinator.leave(self._node)
+                break
+            except Exception as error:  # noqa: BLE001 - the lease then runs out by itself
+                connections.close_all()
+                if not attempts_left:
+                    logger.warning("Could not end the lease of node %s: %s", self._node, error)
         connections.close_all()
 
     def _vanished(self, now: float) -> set[str]:
