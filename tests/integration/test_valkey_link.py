@@ -258,6 +258,7 @@ def push_without_bell(client, task):
 
 
 def test_while_a_thread_stays_awake_for_its_answer_another_sleeps(server, monkeypatch):
+    pushing = ValkeyBroker(server.url, prefix=PREFIX)
     is_answered, awake = threading.Event(), []
 
     def stay_awake(line):
@@ -265,17 +266,16 @@ def test_while_a_thread_stays_awake_for_its_answer_another_sleeps(server, monkey
         assert is_answered.wait(SOON), "the other stays awake as well"
 
     def push(_):
-        accepted = broker.push([a_task()])
+        accepted = pushing.push([a_task()])
         is_answered.set()
         return accepted
 
     monkeypatch.setattr(lines._Line, "_stay_awake", stay_awake)
     monkeypatch.setattr(spin.Trials, "begin", lambda _: True)
-    broker = ValkeyBroker(server.url, prefix=PREFIX)
 
     assert at_once(push, 2) == [[True]] * 2
     assert awake
-    broker.close()
+    pushing.close()
 
 
 class TestWaysThatAreGone:
