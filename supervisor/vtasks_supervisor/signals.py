@@ -3,12 +3,17 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 from vtasks_supervisor.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
+
+# How often one signal can wait to be obeyed: a second INT means more than the first, a third does not.
+WAITING_AT_MOST = 2
 
 
 @contextmanager
@@ -18,7 +23,6 @@ def handled(supervisor: Supervisor) -> Iterator[None]:
     TERM drains, however often it comes; so does INT, and a second one stops at once, as QUIT does. TSTP pauses, CONT
     resumes, HUP replaces one child after the other, USR1 logs the state of all, USR2 their stacks.
     """
-    loop = asyncio.get_running_loop()
     meanings: dict[str, Callable[[], None]] = {
         "SIGTERM": supervisor.stop,
         "SIGINT": lambda: supervisor.stop(at_once=supervisor.is_stopping),
@@ -29,14 +33,45 @@ def handled(supervisor: Supervisor) -> Iterator[None]:
         "SIGUSR1": lambda: _log_states(supervisor),
         "SIGUSR2": supervisor.dump,
     }
-    numbers = {getattr(signal, name): meaning for name, meaning in meanings.items() if hasattr(signal, name)}
-    for number, meaning in numbers.items():
-        loop.add_signal_handler(number, meaning)
-    try:
+    with obeyed({getattr(signal, name): meaning for name, meaning in meanings.items() if hasattr(signal, name)}):
         yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def obeyed(meanings: Mapping[int, Callable[[], object]]) -> Iterator[None]:
+    """Call what each signal means, on the running loop, inside the ``with`` block; after it, all mean what they did before.
+
+    The loop's own ``add_signal_handler`` would not do: each signal that it reads from its pipe has it write to the same
+    pipe, so that whoever sends signals without end keeps it from doing anything else.
+    """
+    loop = asyncio.get_running_loop()
+    waiting: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if waiting.count(number) < WAITING_AT_MOST:
+            waiting.append(number)
+            loop.call_soon_threadsafe(obey)
+
+    def obey() -> None:
+        meanings[waiting.pop(0)]()
+
+    # A signal that comes right before the loop begins to wait for its sockets would not end that wait without this one.
+    woken, waker = socket.socketpair()
+    with woken, waker:
+        woken.setblocking(False)  # noqa: FBT003 - the standard library's own parameter
+        waker.setblocking(False)  # noqa: FBT003
+        earlier = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        loop.add_reader(woken, partial(woken.recv, 4096))
+        handlers = {number: signal.signal(number, note) for number in meanings}
+        for number in meanings:
+            signal.siginterrupt(number, False)  # noqa: FBT003
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler or signal.SIG_DFL)  # None: it was not set by Python
+            loop.remove_reader(woken)
+            signal.set_wakeup_fd(earlier)
 
 
 def _log_states(supervisor: Supervisor) -> None:

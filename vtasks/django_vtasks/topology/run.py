@@ -74,8 +74,6 @@ def _handled(early: list[int], owns_process: bool, supervisor: Supervisor) -> It
         if owns_process:
             stack.callback(_ignore_all)
         stack.enter_context(handled(supervisor))
-        if owns_process:
-            stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, STOPS)
         if early:
             supervisor.stop()
         yield
@@ -85,7 +83,6 @@ def _ignore_all() -> None:
     """Ignore what stops for good: at its own end, Python gives its handlers back to the system, which would kill."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 async def _run(plan: Plan, launcher: Launcher, started: Callable[[], object], handlers: Handlers) -> None:
