@@ -21,7 +21,8 @@ type Moment = Annotated[float, msgspec.Meta(ge=-62_135_510_400, le=253_402_214_4
 """Seconds since the epoch, in the years that a datetime can tell in any time zone."""
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
+# Nothing in an envelope can refer back to it: the collector need not look at one, of which a bulk makes thousands.
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1, gc=False):
     """One enqueued call of one task.
 
     ``id`` has 32 characters, ``task`` is the dotted path, ``enqueued_at`` and ``run_after`` are seconds since

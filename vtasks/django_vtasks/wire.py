@@ -43,6 +43,8 @@ def encode_all(envelopes: Sequence[Envelope]) -> list[bytes]:
         *bodies, _ = _encoder.encode_lines(envelopes).split(b"\n")  # no other line ends in JSON
     except (ValueError, RecursionError):
         return [encode(envelope) for envelope in envelopes]  # which tells of which task they are
+    if max(map(len, bodies), default=0) <= COMPRESS_ABOVE:
+        return bodies
     return [
         body if len(body) <= COMPRESS_ABOVE else _compressed(body, envelope)
         for body, envelope in zip(bodies, envelopes, strict=True)
