@@ -39,7 +39,7 @@ def handled(supervisor: Supervisor) -> Iterator[None]:
 
 @contextmanager
 def obeyed(meanings: Mapping[int, Callable[[], object]]) -> Iterator[None]:
-    """Call what each signal means, on the running loop, inside the ``with`` block; after it, all mean what they did before.
+    """Call what each signal means, on the running loop, inside the ``with`` block; then all mean what they did before.
 
     The loop's own ``add_signal_handler`` would not do: each signal that it reads from its pipe has it write to the same
     pipe, so that whoever sends signals without end keeps it from doing anything else.

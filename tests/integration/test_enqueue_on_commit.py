@@ -199,9 +199,9 @@ def test_many_tasks_of_a_transaction_are_sent_in_order_and_together(broker, monk
     pushes = []
     push = broker.push
 
-    def counted(envelopes):
+    def counted(envelopes, *args):
         pushes.append(len(envelopes))
-        return push(envelopes)
+        return push(envelopes, *args)
 
     monkeypatch.setattr(broker, "push", counted)
     with transaction.atomic():

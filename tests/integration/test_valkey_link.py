@@ -20,6 +20,7 @@ from tests import databases
 from tests.contract.given import A_LEASE, ALICE, a_task, tasks
 from tests.contract.steps import AT_ONCE, SOON, crash, idle_claim, ids, ids_of, suspect, take
 from tests.contract.threads import aside, at_once
+from tests.integration.probes import eventually
 from tests.integration.proxies import Proxy
 from tests.integration.valkeys import own_valkey
 
@@ -276,6 +277,19 @@ def test_while_a_thread_stays_awake_for_its_answer_another_sleeps(server, monkey
     assert at_once(push, 2) == [[True]] * 2
     assert awake
     pushing.close()
+
+
+def test_what_is_to_be_done_meanwhile_is_done_behind_the_request(server, client):
+    broker = ValkeyBroker(server.url, prefix=PREFIX)
+    seen = []
+
+    def look():
+        eventually(lambda: client.llen(Keys(PREFIX).waiting("mail")), "The server has the tasks")
+        seen.append(True)
+
+    assert broker.push([a_task(), a_task()], look) == [True, True]
+    assert seen == [True]
+    broker.close()
 
 
 class TestWaysThatAreGone:

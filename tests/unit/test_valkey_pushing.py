@@ -2,9 +2,10 @@
 
 import pytest
 
+from django_vtasks import wire
 from django_vtasks.brokers.valkey import pushing
 from django_vtasks.brokers.valkey.keys import Keys
-from django_vtasks.brokers.valkey.pushing import AT_ONCE, new_of, pushes
+from django_vtasks.brokers.valkey.pushing import AT_ONCE, pushes
 from tests.contract.given import a_task, mutex
 
 KEYS = Keys("{vt}")
@@ -12,7 +13,7 @@ KEYS = Keys("{vt}")
 
 def requests(*tasks):
     """Return the places of the tasks that each request adds, and whether it does without a script."""
-    return [(list(push.places), push.is_plain) for push in pushes(KEYS, new_of(tasks))]
+    return [(list(push.places), push.is_plain) for push in pushes(KEYS, tasks, wire.encode_all(tasks))]
 
 
 def test_nothing_takes_none():

@@ -60,9 +60,14 @@ class Publisher:
         envelopes = self._envelopes(calls)
         if not self.broker.capabilities.transactional and (connection := deferral.open_transaction()) is not None:
             return self._defer(connection, calls, envelopes)
-        accepted = self.broker.push(envelopes)
+        made: list[AnyResult] = []
+
+        def make() -> None:
+            made[:] = self._results(calls, envelopes)
+
+        accepted = self.broker.push(envelopes, make)
         self._count(envelopes, accepted)
-        enqueued = self._results(calls, envelopes, accepted)
+        enqueued = _accepted(made, accepted)
         if observers.are_told(accepted):
             observers.published(self._sender, _events(calls, envelopes, enqueued))
         return enqueued
@@ -87,9 +92,11 @@ class Publisher:
             return await sync_to_async(self.publish)(calls)
         calls = list(calls)
         envelopes = self._envelopes(calls)
-        accepted = await self.broker.apush(envelopes)
+        on_its_way = self.broker.apush(envelopes)
+        made = self._results(calls, envelopes)
+        accepted = await on_its_way
         await self._acount(envelopes, accepted)
-        enqueued = self._results(calls, envelopes, accepted)
+        enqueued = _accepted(made, accepted)
         if observers.are_told(accepted):
             await observers.apublished(self._sender, _events(calls, envelopes, enqueued))
         return enqueued
@@ -129,7 +136,7 @@ class Publisher:
                 )
 
         wanted = deferral.defer(connection, self.broker, envelopes, committed)
-        enqueued = self._results(calls, envelopes, wanted)
+        enqueued = _accepted(self._results(calls, envelopes), wanted)
         events = _events(calls, envelopes, enqueued)
         parcel = [event.envelope for event in events if event.result is not None]
         observers.published(self._sender, [event for event in events if event.result is None])
@@ -171,14 +178,15 @@ class Publisher:
                 self._templates[id(task)] = template
         return template
 
-    def _results(
-        self, calls: Sequence[Call], envelopes: Sequence[Envelope], accepted: Sequence[bool]
-    ) -> list[AnyResult | None]:
+    def _results(self, calls: Sequence[Call], envelopes: Sequence[Envelope]) -> list[AnyResult]:
         alias = self._alias
-        return [
-            results.enqueued(call[0], envelope, alias) if yes else None
-            for call, envelope, yes in zip(calls, envelopes, accepted, strict=True)
-        ]
+        return [results.enqueued(call[0], envelope, alias) for call, envelope in zip(calls, envelopes, strict=True)]
+
+
+def _accepted(made: Sequence[AnyResult], accepted: Sequence[bool]) -> list[AnyResult | None]:
+    if all(accepted):
+        return list(made)
+    return [result if yes else None for result, yes in zip(made, accepted, strict=True)]
 
 
 def _events(

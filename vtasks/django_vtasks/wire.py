@@ -39,6 +39,8 @@ def encode(envelope: Envelope) -> bytes:
 
 def encode_all(envelopes: Sequence[Envelope]) -> list[bytes]:
     """Return the payloads of several envelopes; raise what encode() does."""
+    if len(envelopes) == 1:
+        return [encode(envelopes[0])]
     try:
         *bodies, _ = _encoder.encode_lines(envelopes).split(b"\n")  # no other line ends in JSON
     except (ValueError, RecursionError):

@@ -37,6 +37,13 @@ class Pushing:
         assert broker.push(tasks(2)) == [True, True]
         assert broker.depth("mail") == Depth(waiting=2, delayed=0, running=0)
 
+    @pytest.mark.parametrize("options", [{}, {"priority": 1}], ids=["plain", "of another kind"])
+    def test_what_is_to_be_done_meanwhile_is_done(self, broker, options):
+        done = []
+
+        assert broker.push([a_task(number, **options) for number in range(3)], lambda: done.append(True)) == [True] * 3
+        assert done
+
     async def test_an_empty_push_adds_nothing(self, broker):
         assert await broker.apush([]) == []
         assert await aside(broker.push, []) == []

@@ -1,6 +1,6 @@
 """The contract between publishing, the worker and every store of tasks."""
 
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -222,6 +222,10 @@ class Capabilities:
     """How many connections each actor opens to the database where tasks may open theirs; None: to none of them."""
 
 
+def nothing() -> None:
+    """Do nothing while the answer of a store is on its way."""
+
+
 class Broker(Protocol):
     """A store of tasks; bulk is the primitive, and every method but push() is safe to repeat.
 
@@ -232,8 +236,12 @@ class Broker(Protocol):
 
     capabilities: Capabilities
 
-    def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
-        """Add tasks in order; False at the position of one whose lock another task holds."""
+    def push(self, envelopes: Sequence[Envelope], meanwhile: Callable[[], object] = nothing) -> list[bool]:
+        """Add tasks in order; False at the position of one whose lock another task holds.
+
+        ``meanwhile`` is done while the store's answer is on its way, if there is such a time, or before; again, where
+        the store must be asked again, and not at all if there is nothing to add.
+        """
         ...
 
     def apush(self, envelopes: Sequence[Envelope]) -> Awaitable[list[bool]]:

@@ -30,6 +30,7 @@ from django_vtasks.brokers.base import (
     Settlement,
     Standing,
     Tick,
+    nothing,
 )
 from django_vtasks.brokers.database import ages, clearing
 from django_vtasks.brokers.database.census import Census
@@ -95,8 +96,9 @@ class DatabaseBroker:
 
     # Producers -----------------------------------------------------------------------------------------------
 
-    def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
+    def push(self, envelopes: Sequence[Envelope], meanwhile: Callable[[], object] = nothing) -> list[bool]:
         """Insert tasks on the calling thread's connection, inside its transaction if it has one."""
+        meanwhile()
         if not envelopes:
             return []
         rows = list(map(NewRow.of, envelopes, wire.encode_all(envelopes)))

@@ -29,6 +29,7 @@ from django_vtasks.brokers.base import (
     Standing,
     TaskFailure,
     Tick,
+    nothing,
 )
 from django_vtasks.brokers.memory.claims import RunningTasks
 from django_vtasks.brokers.memory.failed import FailedList
@@ -61,8 +62,9 @@ class MemoryBroker:
         self._leaders = Leaders()
         self._ledger = Ledger()
 
-    def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
+    def push(self, envelopes: Sequence[Envelope], meanwhile: Callable[[], object] = nothing) -> list[bool]:
         """Add tasks in order; False at the position of one whose lock another task holds."""
+        meanwhile()
         payloads = wire.encode_all(envelopes)
         with self._mutex:
             return [self._push_one(*pair) for pair in zip(envelopes, payloads, strict=True)]

@@ -5,10 +5,11 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from django_vtasks import wire
 from django_vtasks.brokers.base import (
     Capabilities,
     Claim,
@@ -24,6 +25,7 @@ from django_vtasks.brokers.base import (
     Settlement,
     Standing,
     Tick,
+    nothing,
 )
 from django_vtasks.brokers.valkey import inspection, settling
 from django_vtasks.brokers.valkey import keys as key_names
@@ -38,7 +40,7 @@ from django_vtasks.brokers.valkey.loops import Waiting
 from django_vtasks.brokers.valkey.outbox import Outbox
 from django_vtasks.brokers.valkey.pace import Pace
 from django_vtasks.brokers.valkey.pipe import Remainder
-from django_vtasks.brokers.valkey.pushing import new_of, pushes
+from django_vtasks.brokers.valkey.pushing import pushes
 from django_vtasks.brokers.valkey.request import Argument
 from django_vtasks.brokers.valkey.retrials import Retrials
 from django_vtasks.brokers.valkey.schedule import Schedule
@@ -82,25 +84,28 @@ class ValkeyBroker:
 
     # Producers -----------------------------------------------------------------------------------------------
 
-    def push(self, envelopes: Sequence[Envelope]) -> list[bool]:
+    def push(self, envelopes: Sequence[Envelope], meanwhile: Callable[[], object] = nothing) -> list[bool]:
         """Add tasks; what comes after a request that fails is not added."""
         fates = [False] * len(envelopes)
-        for push in pushes(self._keys, new_of(envelopes)):
-            answer = self._link.send(push.request, replicas=self._replicas)
+        for push in pushes(self._keys, envelopes, wire.encode_all(envelopes)):
+            answer = self._link.send(push.request, replicas=self._replicas, meanwhile=meanwhile)
+            if len(push.places) == len(fates):
+                return push.accepted(answer)
             for place, accepted in zip(push.places, push.accepted(answer), strict=True):
                 fates[place] = accepted
+            meanwhile = nothing
         return fates
 
     def apush(self, envelopes: Sequence[Envelope]) -> Awaitable[list[bool]]:
         """Add tasks together with those of other coroutines."""
-        new = new_of(envelopes)
+        payloads = wire.encode_all(envelopes)
         loop = asyncio.get_running_loop()
         outbox = self._outboxes.get(loop)
         if outbox is None:
             for closed in [other for other in self._outboxes if other.is_closed()]:
                 del self._outboxes[closed]
             outbox = self._outboxes[loop] = Outbox(self._link, partial(pushes, self._keys), self._replicas)
-        return outbox.push(new)
+        return outbox.push(envelopes, payloads)
 
     def held(self, keys: Collection[str]) -> set[str]:
         """Return those of the unique keys that are held."""

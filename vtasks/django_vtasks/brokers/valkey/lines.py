@@ -8,6 +8,7 @@ import select
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import valkey
@@ -35,14 +36,14 @@ class Lines:
         # Many threads that are awake would keep each other, and other processes, from running.
         self._awake = threading.Lock()
 
-    def exchange(self, request: Request) -> list[Any]:
-        """Send a request; return its answers, errors of the server among them."""
+    def exchange(self, request: Request, meanwhile: Callable[[], object]) -> list[Any]:
+        """Send a request; return its answers, errors of the server among them, after something else."""
         if not self._places.acquire(timeout=left(FREE_WITHIN)):
             raise ValkeyConnectionError(f"all {CONNECTIONS} connections of this process are in use")
         try:
             line = self._take()
             try:
-                answers = line.exchange(request)
+                answers = line.exchange(request, meanwhile)
             except BaseException as error:
                 line.close()  # what the server still says there is nobody's business
                 if isinstance(error, TimeoutError):
@@ -101,10 +102,11 @@ class _Line:
         """Tell whether the way there is sure to be open: a server that ends says so."""
         return time.monotonic() - self._used_at < IDLE and not self._poll.poll(0)
 
-    def exchange(self, request: Request) -> list[Any]:
+    def exchange(self, request: Request, meanwhile: Callable[[], object]) -> list[Any]:
         self._used_at = time.monotonic()
         self._set_timeout()
         self._socket.sendall(request.packed)
+        meanwhile()
         if self._trials.begin() and self._awake.acquire(blocking=False):
             try:
                 self._stay_awake()

@@ -9,6 +9,7 @@ from typing import Any
 
 from valkey.exceptions import NoScriptError, ReadOnlyError, ResponseError, ValkeyError
 
+from django_vtasks.brokers.base import nothing
 from django_vtasks.brokers.valkey.connector import DEADLINE, IN_ALL, Connector
 from django_vtasks.brokers.valkey.failures import code_of, translated
 from django_vtasks.brokers.valkey.lines import Lines
@@ -58,28 +59,31 @@ class Link:
         """Run a command; see send()."""
         return self.send(command(*words))
 
-    def send(self, request: Request, *, replicas: int = 0) -> Any:
-        """Return the server's answer; raise NotReplicated unless so many replicas have what the request wrote."""
+    def send(self, request: Request, *, replicas: int = 0, meanwhile: Callable[[], object] = nothing) -> Any:
+        """Return the server's answer; raise NotReplicated unless so many replicas have what the request wrote.
+
+        ``meanwhile`` is done each time that a request has been sent, and the answer is not looked for yet.
+        """
         with Within(IN_ALL):
             if replicas and request.in_full is not None:
                 # The wait behind a call that the server cannot obey would take its time all the same.
                 request = request.in_full()
             try:
-                return self._send(request, replicas)
+                return self._send(request, replicas, meanwhile)
             except NoScriptError:
                 if request.in_full is None:
                     raise
-                return self._send(request.in_full(), replicas)
+                return self._send(request.in_full(), replicas, meanwhile)
 
-    def _send(self, request: Request, replicas: int) -> Any:
+    def _send(self, request: Request, replicas: int, meanwhile: Callable[[], object]) -> Any:
         until = time.monotonic() + DEADLINE
         for attempts_left in reversed(range(REDIRECTIONS)):
             term = self._term
             try:
                 term, lines = self._ready_lines()
                 if replicas:
-                    return answer_of(lines.exchange(with_wait(request, replicas)), replicas)
-                return checked(lines.exchange(request))
+                    return answer_of(lines.exchange(with_wait(request, replicas), meanwhile), replicas)
+                return checked(lines.exchange(request, meanwhile))
             except NoScriptError:
                 raise
             except (ValkeyError, OSError) as error:

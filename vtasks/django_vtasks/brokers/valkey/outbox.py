@@ -8,11 +8,13 @@ from typing import Any
 from valkey.exceptions import ResponseError
 
 from django_vtasks.brokers.valkey.link import NOT_DONE, Link
-from django_vtasks.brokers.valkey.pushing import New, Push
+from django_vtasks.brokers.valkey.pushing import Push
+from django_vtasks.envelope import Envelope
 from django_vtasks.errors import BrokerUnavailable, NotReplicated
 
-type _Parcel = tuple[Sequence[New], asyncio.Future[list[bool]]]
-"""Tasks of one caller, and what tells it which of them have been accepted."""
+type _Parcel = tuple[Sequence[Envelope], Sequence[bytes], asyncio.Future[list[bool]]]
+"""Tasks of one caller, their payloads, and what tells it which of them have been accepted."""
+type Pushes = Callable[[Sequence[Envelope], Sequence[bytes]], list[Push]]
 type _Fate = bool | Exception | None
 """Whether a task has been accepted, or why not; None when nobody has heard of it."""
 
@@ -23,7 +25,7 @@ class Outbox:
     ``pushes`` makes requests of tasks; ``replicas`` is how many must have each.
     """
 
-    def __init__(self, link: Link, pushes: Callable[[Sequence[New]], list[Push]], replicas: int) -> None:
+    def __init__(self, link: Link, pushes: Pushes, replicas: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = link
         self._pushes = pushes
@@ -33,10 +35,10 @@ class Outbox:
         self._is_lonely = True
         self._task: asyncio.Task[None] | None = None
 
-    def push(self, new: Sequence[New]) -> "asyncio.Future[list[bool]]":
+    def push(self, envelopes: Sequence[Envelope], payloads: Sequence[bytes]) -> "asyncio.Future[list[bool]]":
         """Add tasks; what is cancelled has been sent all the same."""
         accepted = self._loop.create_future()
-        self._parcels.append((new, accepted))
+        self._parcels.append((envelopes, payloads, accepted))
         if not self._is_sending:
             self._send_soon()
         return accepted
@@ -53,7 +55,10 @@ class Outbox:
         parcels, self._parcels = self._parcels, []
         self._is_lonely = len(parcels) == 1
         try:
-            pushes = self._pushes([task for new, _ in parcels for task in new])
+            pushes = self._pushes(
+                [envelope for envelopes, *_ in parcels for envelope in envelopes],
+                [payload for _, payloads, _ in parcels for payload in payloads],
+            )
             if len(pushes) == 1 and not self._replicas:
                 [push] = pushes
                 if self._link.send_soon(push.request, partial(self._sent, parcels, push)):
@@ -96,8 +101,8 @@ class Outbox:
     def _deliver(self, parcels: Sequence[_Parcel], fates: list[bool]) -> None:
         """Tell those who wait what has become of all tasks, and send what has gathered meanwhile."""
         end = 0
-        for new, accepted in parcels:
-            begin, end = end, end + len(new)
+        for envelopes, _, accepted in parcels:
+            begin, end = end, end + len(envelopes)
             if not accepted.done():
                 accepted.set_result(fates[begin:end])
         self._is_sending = False
@@ -107,20 +112,20 @@ class Outbox:
     def _conclude(self, parcels: Sequence[_Parcel], fates: Sequence[_Fate], error: BaseException | None) -> None:
         """Tell those who wait, and send what has gathered meanwhile; not to a server that has just not answered."""
         end = 0
-        for new, accepted in parcels:
-            begin, end = end, end + len(new)
+        for envelopes, _, accepted in parcels:
+            begin, end = end, end + len(envelopes)
             _tell(accepted, fates[begin:end], error)
         self._is_sending = False
         if isinstance(error, BrokerUnavailable):
             gathered, self._parcels = self._parcels, []
-            for _, accepted in gathered:
+            for *_, accepted in gathered:
                 _tell(accepted, [None], error)
         elif self._parcels:
             self._send_soon()
 
 
 def _unknown(parcels: Sequence[_Parcel]) -> list[_Fate]:
-    return [None] * sum(len(new) for new, _ in parcels)
+    return [None] * sum(len(envelopes) for envelopes, *_ in parcels)
 
 
 def _tell(accepted: "asyncio.Future[list[bool]]", fates: Sequence[_Fate], error: BaseException | None) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from libvalkey import pack_command
 
-from django_vtasks import wire
 from django_vtasks.brokers.valkey.entry import Entry, lane_of
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, MOST_NAMES, Keys, part
 from django_vtasks.brokers.valkey.request import Argument, Request
@@ -19,13 +18,6 @@ AT_ONCE = 1000
 """Tasks of one call, during which the server does nothing else."""
 BYTES_AT_ONCE = 8 * 1024 * 1024
 MILLISECONDS = 1000
-
-
-type New = tuple[str | None, bytes, Envelope]
-"""A task about to be added: its plain queue, what is stored of it, and the task.
-
-The plain queue is the one at whose end a place is all that the task needs; None when it needs more.
-"""
 
 
 class Push(msgspec.Struct, frozen=True, gc=False):
@@ -40,50 +32,45 @@ class Push(msgspec.Struct, frozen=True, gc=False):
         return [True] * len(self.places) if self.is_plain else [bool(accepted) for accepted in answer]
 
 
-def new_of(envelopes: Sequence[Envelope]) -> list[New]:
-    """Encode tasks; raise for one that cannot be."""
-    if len(envelopes) == 1:
-        [envelope] = envelopes
-        return [_new(envelope, wire.encode(envelope))]
-    return list(map(_new, envelopes, wire.encode_all(envelopes)))
-
-
-def _new(envelope: Envelope, payload: bytes) -> New:
-    if envelope.unique is None and envelope.run_after is None and envelope.priority <= 0:
-        return envelope.queue, payload, envelope
-    return None, Entry.new(envelope, payload), envelope
-
-
-def pushes(keys: Keys, new: Sequence[New]) -> list[Push]:
+def pushes(keys: Keys, envelopes: Sequence[Envelope], payloads: Sequence[bytes]) -> list[Push]:
     """Return what adds tasks: plain ones queue by queue, all others in their order and with what is between them."""
-    queues = {queue for queue, _, _ in new}
-    if len(new) == 1:
-        return [(_of_any_kind if None in queues else _plain)(keys, new, (0,))]
+    queues = {
+        # Asked here, and not a function, a thousand times in bulk.
+        envelope.queue if envelope.unique is None and envelope.run_after is None and envelope.priority <= 0 else None
+        for envelope in envelopes
+    }
+    everywhere = range(len(envelopes))
     if None in queues:
-        return [_of_any_kind(keys, new, places) for places in _chunks(new, range(len(new)))]
+        return [_of_any_kind(keys, envelopes, payloads, places) for places in _chunks(payloads, everywhere)]
     if len(queues) == 1:  # as nearly always
-        return [_plain(keys, new, places) for places in _chunks(new, range(len(new)))]
-    by_queue: defaultdict[str | None, list[int]] = defaultdict(list)
-    for place, (queue, _, _) in enumerate(new):
-        by_queue[queue].append(place)
-    return [_plain(keys, new, places) for places_of_one in by_queue.values() for places in _chunks(new, places_of_one)]
+        return [_plain(keys, envelopes[0].queue, payloads, places) for places in _chunks(payloads, everywhere)]
+    by_queue: defaultdict[str, list[int]] = defaultdict(list)
+    for place, envelope in enumerate(envelopes):
+        by_queue[envelope.queue].append(place)
+    return [
+        _plain(keys, queue, payloads, places)
+        for queue, places_of_one in by_queue.items()
+        for places in _chunks(payloads, places_of_one)
+    ]
 
 
-def _chunks(new: Sequence[New], places: Sequence[int]) -> Iterator[Sequence[int]]:
+def _chunks(payloads: Sequence[bytes], places: Sequence[int]) -> Iterator[Sequence[int]]:
     """Divide the places of tasks into those that go in one request each."""
     for begin in range(0, len(places), AT_ONCE):
         some = places[begin : begin + AT_ONCE]
-        if sum([len(new[place][1]) for place in some]) <= BYTES_AT_ONCE:
+        if sum(map(len, _at(some, payloads))) <= BYTES_AT_ONCE:
             yield some
         else:
             yield from ((place,) for place in some)
 
 
-def _plain(keys: Keys, new: Sequence[New], places: Sequence[int]) -> Push:
-    queue = new[places[0]][0]
-    assert queue is not None
+def _at[T](places: Sequence[int], items: Sequence[T]) -> Sequence[T]:
+    return items if len(places) == len(items) else [items[place] for place in places]
+
+
+def _plain(keys: Keys, queue: str, payloads: Sequence[bytes], places: Sequence[int]) -> Push:
     begin, waiting, end = _transaction(keys, queue)
-    packed = pack_command(("LPUSH", waiting, *[new[place][1] for place in places]))
+    packed = pack_command(("LPUSH", waiting, *_at(places, payloads)))
     return Push(Request(b"%b%b%b" % (begin, packed, end), answers=6), places, is_plain=True)
 
 
@@ -100,26 +87,28 @@ def _transaction(keys: Keys, queue: str) -> tuple[bytes, str, bytes]:
     return b"".join(map(pack_command, begin)), keys.waiting(queue), b"".join(map(pack_command, end))
 
 
-def _of_any_kind(keys: Keys, new: Sequence[New], places: Sequence[int]) -> Push:
-    request = script("push").call(*arguments_of_push([new[place] for place in places], keys))
+def _of_any_kind(keys: Keys, envelopes: Sequence[Envelope], payloads: Sequence[bytes], places: Sequence[int]) -> Push:
+    request = script("push").call(*arguments_of_push(_at(places, envelopes), _at(places, payloads), keys))
     return Push(request, places, is_plain=False)
 
 
-def arguments_of_push(new: Sequence[New], keys: Keys) -> tuple[Sequence[str], Sequence[Argument]]:
+def arguments_of_push(
+    envelopes: Sequence[Envelope], payloads: Sequence[bytes], keys: Keys
+) -> tuple[Sequence[str], Sequence[Argument]]:
     """Return keys and arguments of the script that adds tasks with locks, times and precedence, to several queues."""
-    queues = {queue: place for place, queue in enumerate(dict.fromkeys(envelope.queue for *_, envelope in new), 1)}
-    unique_keys = dict.fromkeys(envelope.unique.key for *_, envelope in new if envelope.unique is not None)
+    queues = {queue: place for place, queue in enumerate(dict.fromkeys(envelope.queue for envelope in envelopes), 1)}
+    unique_keys = dict.fromkeys(envelope.unique.key for envelope in envelopes if envelope.unique is not None)
     locks = {key: place for place, key in enumerate(unique_keys, 1)}
     names = [keys.queues]
     for queue in queues:
         names += [keys.waiting(queue), keys.delayed(queue), keys.bell(queue)]
     names += map(keys.lock, locks)
     arguments: list[Argument] = [len(queues), *map(part, queues)]
-    for _, entry, envelope in new:
+    for envelope, payload in zip(envelopes, payloads, strict=True):
         unique = envelope.unique
         arguments += (
             queues[envelope.queue],
-            entry,
+            Entry.new(envelope, payload),
             lane_of(envelope),
             "" if envelope.run_after is None else max(0, round(envelope.run_after * MICROSECONDS)),
             0 if unique is None else locks[unique.key],

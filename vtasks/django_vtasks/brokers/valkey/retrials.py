@@ -3,11 +3,12 @@
 import time
 from collections.abc import Collection
 
+from django_vtasks import wire
 from django_vtasks.brokers.base import Retrial
 from django_vtasks.brokers.valkey.failed import FailedList, envelope_of
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.link import Link
-from django_vtasks.brokers.valkey.pushing import arguments_of_push, new_of
+from django_vtasks.brokers.valkey.pushing import arguments_of_push
 
 OUTCOMES = {1: Retrial.RETRIED, 0: Retrial.DUPLICATE, None: Retrial.UNKNOWN}
 
@@ -31,5 +32,6 @@ class Retrials:
         envelope = envelope_of(record)
         if envelope is None:
             return Retrial.UNREADABLE
-        keys, arguments = arguments_of_push(new_of([envelope.anew(time.time())]), self._keys)
+        anew = envelope.anew(time.time())
+        keys, arguments = arguments_of_push([anew], [wire.encode(anew)], self._keys)
         return OUTCOMES[self._link.call("retry", [self._keys.failed, *keys], [record, *arguments])]

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import batched, chain
 from typing import Any
 
+from django_vtasks import wire
 from django_vtasks.brokers.base import Due, Standing, Tick
 from django_vtasks.brokers.seldom import Seldom
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
-from django_vtasks.brokers.valkey.pushing import BYTES_AT_ONCE, New, arguments_of_push, new_of
+from django_vtasks.brokers.valkey.pushing import BYTES_AT_ONCE, arguments_of_push
 from django_vtasks.brokers.valkey.request import Argument
 from django_vtasks.errors import NotReplicated
 
@@ -52,7 +53,7 @@ class Schedule:
 
     def tick(self, dues: Sequence[Due], *, replicas: int) -> list[Tick]:
         """Record slots and enqueue their tasks, some hundred in each call."""
-        pairs = list(zip(dues, new_of([due.envelope for due in dues]), strict=True))
+        pairs = list(zip(dues, wire.encode_all([due.envelope for due in dues]), strict=True))
         ticks: list[Tick] = []
         for some in _chunks(pairs):
             try:
@@ -69,9 +70,11 @@ class Schedule:
                 )
         return ticks + [Tick.HELD_UP] * (len(dues) - len(ticks))
 
-    def _tick_some(self, pairs: Sequence[tuple[Due, New]], replicas: int) -> list[Any]:
+    def _tick_some(self, pairs: Sequence[tuple[Due, bytes]], replicas: int) -> list[Any]:
         """Return what the script says of each."""
-        keys, arguments = arguments_of_push([new for _, new in pairs], self._keys)
+        keys, arguments = arguments_of_push(
+            [due.envelope for due, _ in pairs], [payload for _, payload in pairs], self._keys
+        )
         slots: list[Argument] = []
         for due, _ in pairs:
             slots += due.entry, round(due.slot * MICROSECONDS)
@@ -104,9 +107,9 @@ def _standing(since: bytes, last: bytes | None) -> Standing:
     return Standing(int(since) / MICROSECONDS, None if last is None else int(last) / MICROSECONDS)
 
 
-def _chunks(pairs: Sequence[tuple[Due, New]]) -> Iterator[Sequence[tuple[Due, New]]]:
+def _chunks(pairs: Sequence[tuple[Due, bytes]]) -> Iterator[Sequence[tuple[Due, bytes]]]:
     for some in batched(pairs, AT_ONCE):
-        if sum([len(entry) for _, (_, entry, _) in some]) <= BYTES_AT_ONCE:
+        if sum([len(payload) for _, payload in some]) <= BYTES_AT_ONCE:
             yield some
         else:
             yield from ((pair,) for pair in some)
