@@ -19,7 +19,10 @@ logger = logging.getLogger(__name__)
 FIRST_BEAT = 0.05
 """Seconds between the first two beats; the pauses double from there."""
 BEAT_EVERY = 1.0
-"""Seconds between two beats of a loop that has something to tell, or a third of its liveness time-out."""
+"""Seconds between two beats of a loop that has something to tell, or a third of its liveness time-out.
+
+One that has not looks half as often whether it has.
+"""
 IDLE_BEAT_EVERY = 10.0
 """Seconds between two beats of one that has not, or a third of its liveness time-out."""
 ORPHAN_TIMEOUT = 0.5
@@ -48,6 +51,7 @@ class Runtime:
         self.recorder = recorder
         self._beat_every = min(BEAT_EVERY, liveness_timeout / 3)
         self._idle_beat_every = min(IDLE_BEAT_EVERY, liveness_timeout / 3)
+        self._look_every = min(2 * self._beat_every, self._idle_beat_every)
         self._actor = actor
         self._channel = channel
         self._mailbox: Mailbox[Any] = Mailbox()
@@ -189,11 +193,12 @@ class Runtime:
         while True:
             lag = max(0.0, loop.time() - due)
             vitals = dict(self._actor.vitals())  # the actor may go on with its own
-            if vitals != told or loop.time() - told_at >= self._idle_beat_every:
+            has_news = vitals != told
+            if has_news or loop.time() - told_at >= self._idle_beat_every:
                 self._channel.send(Beat(vitals, lag, _peak_memory()))
                 told, told_at = vitals, loop.time()
             # A young actor says sooner that it has done some work: it may be dead a second later.
-            pause = min(2 * pause, self._beat_every)
+            pause = min(2 * pause, self._beat_every if has_news else self._look_every)
             due = loop.time() + pause
             await asyncio.sleep(pause)
 

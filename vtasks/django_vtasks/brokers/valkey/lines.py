@@ -36,8 +36,8 @@ class Lines:
         # Many threads that are awake would keep each other, and other processes, from running.
         self._awake = threading.Lock()
 
-    def exchange(self, request: Request, meanwhile: Callable[[], object]) -> list[Any]:
-        """Send a request; return its answers, errors of the server among them, after something else."""
+    def exchange(self, request: Request, meanwhile: Callable[[], object] | None) -> list[Any]:
+        """Send a request; return its answers, errors of the server among them; see Link.send()."""
         if not self._places.acquire(timeout=left(FREE_WITHIN)):
             raise ValkeyConnectionError(f"all {CONNECTIONS} connections of this process are in use")
         try:
@@ -102,17 +102,19 @@ class _Line:
         """Tell whether the way there is sure to be open: a server that ends says so."""
         return time.monotonic() - self._used_at < IDLE and not self._poll.poll(0)
 
-    def exchange(self, request: Request, meanwhile: Callable[[], object]) -> list[Any]:
+    def exchange(self, request: Request, meanwhile: Callable[[], object] | None) -> list[Any]:
         self._used_at = time.monotonic()
         self._set_timeout()
         self._socket.sendall(request.packed)
+        if meanwhile is None:
+            return self._answers(request)
         meanwhile()
         if self._trials.begin() and self._awake.acquire(blocking=False):
             try:
                 self._stay_awake()
             finally:
                 self._awake.release()
-        answers = [self._answer() for _ in range(request.answers)]
+        answers = self._answers(request)
         self._trials.end()
         return answers
 
@@ -124,6 +126,9 @@ class _Line:
         until, poll = time.monotonic() + AT_MOST, self._poll.poll
         while not poll(0) and time.monotonic() < until:
             pass
+
+    def _answers(self, request: Request) -> list[Any]:
+        return [self._answer() for _ in range(request.answers)]
 
     def _answer(self) -> Any:
         while (answer := self._reader.gets()) is _NOTHING:

@@ -9,7 +9,6 @@ from typing import Any
 
 from valkey.exceptions import NoScriptError, ReadOnlyError, ResponseError, ValkeyError
 
-from django_vtasks.brokers.base import nothing
 from django_vtasks.brokers.valkey.connector import DEADLINE, IN_ALL, Connector
 from django_vtasks.brokers.valkey.failures import code_of, translated
 from django_vtasks.brokers.valkey.lines import Lines
@@ -59,10 +58,11 @@ class Link:
         """Run a command; see send()."""
         return self.send(command(*words))
 
-    def send(self, request: Request, *, replicas: int = 0, meanwhile: Callable[[], object] = nothing) -> Any:
+    def send(self, request: Request, *, replicas: int = 0, meanwhile: Callable[[], object] | None = None) -> Any:
         """Return the server's answer; raise NotReplicated unless so many replicas have what the request wrote.
 
-        ``meanwhile`` is done each time that a request has been sent, and the answer is not looked for yet.
+        ``meanwhile`` is done each time that the request has been sent; who has something to do meanwhile, if only
+        nothing(), is in a hurry, and may then stay awake for the answer.
         """
         with Within(IN_ALL):
             if replicas and request.in_full is not None:
@@ -75,7 +75,7 @@ class Link:
                     raise
                 return self._send(request.in_full(), replicas, meanwhile)
 
-    def _send(self, request: Request, replicas: int, meanwhile: Callable[[], object]) -> Any:
+    def _send(self, request: Request, replicas: int, meanwhile: Callable[[], object] | None) -> Any:
         until = time.monotonic() + DEADLINE
         for attempts_left in reversed(range(REDIRECTIONS)):
             term = self._term
