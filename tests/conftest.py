@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -64,6 +65,18 @@ def database() -> Iterator[Callable[[str], str]]:
 
     yield ready
     connections.close_all()
+
+
+@pytest.fixture
+def behind_silent_hosts(database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Give the alias of a PostgreSQL that is the last of three hosts, of which the others never answer."""
+    alias = database("postgres")
+    settings = connections.settings[alias]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setitem(settings, "HOST", f"127.0.0.1,127.0.0.1,{settings['HOST']}")
+        monkeypatch.setitem(settings, "PORT", f"{port},{port},5432")
+        yield alias
 
 
 @pytest.fixture(scope="session")

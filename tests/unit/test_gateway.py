@@ -206,6 +206,13 @@ def test_the_driver_gives_up_before_the_caller_does_unless_the_project_says_othe
     assert {option: parameters[option] for option in options} == dict.fromkeys(options, 9) | {"connect_timeout": 33}
 
 
+def test_the_last_of_several_hosts_is_reached_within_the_deadline(behind_silent_hosts):
+    gateway = Gateway(behind_silent_hosts, lambda _: None, deadline=8.0)
+
+    assert gateway.run(lambda connection: connection.is_usable())
+    gateway.abandon()
+
+
 def test_an_error_of_the_database_costs_the_connection_and_no_more(make):
     prepared: list[object] = []
     gateway = make(prepare=prepared.append)

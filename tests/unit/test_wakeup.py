@@ -194,3 +194,9 @@ class TestListener:
         assert await listener.wait("mail", looking, PATIENCE) is True
         assert await listener.wait("mail", later, 0.02) is False
         listener.close()
+
+    async def test_the_last_of_several_hosts_is_reached_before_the_attempt_is_given_up(self, behind_silent_hosts):
+        listener = Listener(behind_silent_hosts, "vtasks_test")
+        listener.arm("mail")
+        await soon(lambda: listener._connection is not None, wakeup.OPEN_WITHIN)
+        listener.close()

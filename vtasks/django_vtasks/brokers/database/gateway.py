@@ -38,10 +38,15 @@ def private_connection(alias: str, deadline: float) -> BaseDatabaseWrapper:
     settings["CONN_HEALTH_CHECKS"] = False
     wrapper_class = load_backend(settings["ENGINE"]).DatabaseWrapper
     for option in TIMEOUTS.get(wrapper_class.vendor, ()):
-        settings["OPTIONS"].setdefault(option, max(1, int(deadline * 3 / 4)))
+        settings["OPTIONS"].setdefault(option, patience(deadline, settings["HOST"]))
     wrapper: BaseDatabaseWrapper = wrapper_class(settings, alias)
     connections[alias] = wrapper
     return wrapper
+
+
+def patience(deadline: float, hosts: str) -> int:
+    """Return the whole seconds that a driver may wait for each host, so that the last is reached in time."""
+    return max(1, int(deadline * 3 / 4 / (hosts.count(",") + 1)))
 
 
 class Gateway:

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from django.db import connections
 
+from django_vtasks.brokers.database.gateway import patience
+
 logger = logging.getLogger(__name__)
 
 SHORTEST_LOOK, LONGEST_LOOK = 0.005, 1.0
@@ -221,7 +223,7 @@ class Listener:
         parameters = connections[self._alias].get_connection_params()
         for name in ("cursor_factory", "context", "prepare_threshold"):
             parameters.pop(name, None)
-        parameters.setdefault("connect_timeout", 5)
+        parameters.setdefault("connect_timeout", patience(OPEN_WITHIN, parameters.get("host", "")))
         connection = psycopg.connect(**parameters, autocommit=True)
         connection.execute(f"LISTEN {self._channel}")
         return connection
