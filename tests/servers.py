@@ -208,7 +208,7 @@ class DurableMariaDB(MariaDB):
         return [option for option in super().command() if option != "--innodb-flush-log-at-trx-commit=0"]
 
 
-class _OnPort(Server):
+class OnPort(Server):
     """A server that listens on a port of this host."""
 
     def __init__(self, directory: Path) -> None:
@@ -234,7 +234,7 @@ class _OnPort(Server):
         shutil.chown(self.directory, unprivileged().get("user", os.geteuid()))
 
 
-class Valkey(_OnPort):
+class Valkey(OnPort):
     name = "valkey"
     programs = ("valkey-server",)
     ready = "Ready to accept connections"
@@ -260,7 +260,7 @@ class Redis(Valkey):
         return {"TEST_REDIS_URL": f"redis://127.0.0.1:{self.port}/0"}
 
 
-class Prometheus(_OnPort):
+class Prometheus(OnPort):
     """Scrapes, five times a second, what stands in its file of targets."""
 
     name = "prometheus"

@@ -30,7 +30,8 @@ def conduct(scenario: Scenario, kind: str, *, seed: int, seconds: float, keep: P
     began = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends this early shall find nothing left
     with contextlib.ExitStack() as stack:
-        ground = stack.enter_context(grounds.ground(kind, scenario.disk))
+        make = scenario.ground or grounds.GROUNDS[kind]
+        ground = stack.enter_context(grounds.ground(make, scenario.disk))
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtasks-chaos-run-")))
         run, report = Run(scenario, ground, directory, seed=seed, seconds=seconds), dict[str, Any]()
         _set_up(run)

@@ -241,8 +241,8 @@ SERVED = frozenset({"postgres", "mariadb", "valkey"})
 
 
 @contextlib.contextmanager
-def ground(kind: str, disk: str | None = None) -> Iterator[Ground]:
-    """Run a store of a kind for as long as the block lasts, on a disk of its own if its size is given."""
+def ground(make: Callable[[Path], Ground], disk: str | None = None) -> Iterator[Ground]:
+    """Run a store for as long as the block lasts, on a disk of its own if its size is given."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(_directory()))
         if disk is not None:
@@ -252,7 +252,7 @@ def ground(kind: str, disk: str | None = None) -> Iterator[Ground]:
         if owner := servers.unprivileged().get("user"):
             os.chown(directory, owner, -1)
         directory.chmod(0o755)
-        store = GROUNDS[kind](directory)
+        store = make(directory)
         try:
             store.start()
             yield store

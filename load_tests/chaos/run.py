@@ -142,6 +142,7 @@ class Run:
         """Enqueue a call that is accounted for as those of the feeder."""
         from load_tests.chaos.tasks import pen
 
+        close_old_connections()  # the store may have gone since the last
         pen.write("try", key)
         result = task.using(**options).enqueue(key, *arguments)
         pen.write("accept", key, result.id)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from load_tests.chaos.grounds import Ground
     from load_tests.chaos.run import Run
 
 EVERYWHERE = frozenset({"sqlite", "postgres", "mariadb", "valkey"})
@@ -56,6 +59,8 @@ class Scenario:
     options: tuple[str, ...] = ACTORS
     """Of the workers' command line."""
     queues: tuple[str, ...] = ("default",)
+    ground: Callable[[Path], Ground] | None = None
+    """What makes the store, if it is not the usual one of its kind."""
     disk: str | None = None
     """The size of a disk of its own that the store is on."""
     by_line: bool = False

@@ -3,11 +3,14 @@
 import signal
 
 from load_tests.chaos.grounds import SERVED, Served, ValkeyGround
+from load_tests.chaos.pairs import PairGround
 from load_tests.chaos.run import LEASE, Run
 from load_tests.chaos.scenario import Bounds, scenario
 from load_tests.chaos.servers import held_connections, kill_connections
 
 RESTARTS = "restarts under load"
+TAKEOVERS = "takeovers under load"
+WAITED = "commits that waited for a standby"
 BACK = 10.0
 STOP = {"postgres": signal.SIGINT, "mariadb": signal.SIGTERM, "valkey": signal.SIGTERM}
 """What ends a server in good order while it has clients."""
@@ -27,6 +30,25 @@ def kill_store(run: Run) -> None:
     """Kill -9 a server that keeps what it has acknowledged, again and again."""
     for _ in run.beats(2.0, 4.0):
         _restart(run, signal.SIGKILL)
+
+
+@scenario(39, bites=(TAKEOVERS, WAITED), bounds=Bounds(back=15.0), stores=frozenset({"postgres"}), ground=PairGround,
+          seconds=30.0)  # fmt: skip
+def fail_over(run: Run) -> None:
+    """Kill -9 a primary while commits wait for its standby, and promote that, again and again."""
+    assert isinstance(run.ground, PairGround)
+    for _ in run.beats(2.0, 4.0):
+        run.occupy(4, 1.0)
+        with run.outage("takeover", after=2.0):
+            run.ground.hold_back()
+            run.pass_time(run.chance.uniform(0.0, 0.5))
+            run.bit(WAITED, run.ground.waiting())
+            run.bit(TAKEOVERS, run.ledger.running() > 0)
+            run.ground.kill()
+            run.pass_time(run.chance.uniform(0.0, 2.0))
+            run.ground.promote()
+        run.until(lambda: run.waits(run.healed[-1]), "what is accepted after a takeover runs")
+        run.ground.attach()
 
 
 @scenario(25, bites=(RESTARTS,), bounds=Bounds(back=BACK, loses=True), stores=frozenset({"valkey"}), seconds=12.0)
