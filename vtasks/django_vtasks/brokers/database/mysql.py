@@ -84,6 +84,9 @@ class MySQL:
             free = _free(cursor, wanted) if wanted else []
             if len(wanted) == len(rows) and not free:
                 return set()  # without a transaction for it
+            if len(rows) == 1 and not wanted:
+                cursor.execute(_INSERT, rows[0].values())  # likewise: it is one by itself
+                return {rows[0].task_id}
             with write_transaction(connection):
                 refused = {task_id for _, task_id, *_ in wanted} - _locked(cursor, free)
                 accepted = [row for row in rows if row.task_id not in refused]
