@@ -24,6 +24,8 @@ from django_vtasks.brokers.database.dialect import (
 from django_vtasks.db.clock import NOW
 
 _NOW = NOW["mysql"]
+IDLE_TRANSACTION = 5
+"""Seconds between two statements of a transaction, where our own take milliseconds."""
 _DEADLOCK, _CHANGED_SINCE_READ, _LOCK_TIMEOUT = 1213, 1020, 1205
 
 _INSERT = f"INSERT INTO vtasks_task ({COLUMNS}) VALUES ({marks(6)})"
@@ -73,9 +75,14 @@ class MySQL:
     cleared_at_once = 1000
 
     def prepare(self, connection: BaseDatabaseWrapper, *, lock_wait: int = LOCK_WAIT) -> None:
-        """Bound the wait for row locks."""
+        """Bound the wait for row locks, and the life of a transaction whose client has vanished without a word.
+
+        MySQL has no bound for the latter: its session, and what it has locked, stays until TCP finds out.
+        """
         with connection.cursor() as cursor:
             cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [lock_wait])
+            if connection.mysql_is_mariadb:  # type: ignore[attr-defined] # of this wrapper
+                cursor.execute("SET SESSION idle_transaction_timeout = %s", [IDLE_TRANSACTION])
 
     def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
         """Take the locks in the order of their keys, which avoids most deadlocks, then insert in bulk."""
