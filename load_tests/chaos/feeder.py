@@ -23,6 +23,7 @@ class Feeder:
     def __init__(self, seed: int, queues: list[str]) -> None:
         from load_tests.chaos import tasks
 
+        self._seed = seed
         self._chance = random.Random(seed)  # noqa: S311 - no secret
         self._queues = queues
         self._tasks: tuple[Any, ...] = (tasks.work, tasks.awork)
@@ -58,7 +59,7 @@ class Feeder:
         self._number += 1
         seconds = LONG if self._chance.random() < 1 / 10 else self._chance.uniform(0, QUICK)
         task = self._chance.choice(self._tasks).using(queue_name=self._chance.choice(self._queues))
-        return task, f"t{self._number}", round(seconds, 4)
+        return task, f"t{self._seed}-{self._number}", round(seconds, 4)
 
     def _noted(self, keys: list[str], call: Callable[[], list[Any]]) -> None:
         for key in keys:
