@@ -15,6 +15,8 @@ HANDED_ON = "tasks cut off in old workers and run by new ones"
 HANDED_BACK = "tasks cut off in new workers and run by old ones"
 SET = "second"
 TAKES_OVER = LEASE * 4 / 3 + 3.0
+SLOTS = 32
+"""Of two workers: when so many long tasks run, both are at work."""
 HEADERS = "    headers: dict[str, str] = {}\n"
 RESCUES = "            max_rescues=self._max_rescues,\n"
 NEWER = (
@@ -66,8 +68,7 @@ def _replace_workers(run: Run, tree: str) -> set[int]:
     run.pass_time(run.chance.uniform(0.5, 1.5))
     run.tell(first, signal.SIGTERM, within=run.scenario.bounds.drain, spares=True)
     run.worker(PYTHONPATH=tree)
-    run.occupy(16, 1.0)
-    run.until(lambda: sum(run.ledger.running(process.pid) for process in last.processes()), "who is lost is at work")
+    run.occupy(SLOTS, 1.5)
     run.kill_worker(last)
     lost = run.faults[-1].pids or frozenset()
     run.pass_time(TAKES_OVER)
