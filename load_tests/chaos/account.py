@@ -100,7 +100,7 @@ def account(events: Sequence[Event], failed: Collection[str], faults: Sequence[F
     Only calls that should succeed are in the ledger.
     """
     accepted = {event.key: event for event in events if event.kind == "accept"}
-    tried = {event.key for event in events if event.kind == "try"}
+    tried = {event.key: event.at for event in events if event.kind == "try"}
     settled = [event for event in events if event.kind == "settled"]
     acked = {event.id for event in settled if event.note == "ack"}
     ids = {event.id: event.key for event in events if event.id and event.key}
@@ -120,8 +120,8 @@ def account(events: Sequence[Event], failed: Collection[str], faults: Sequence[F
             {ids.get(task_id, task_id) for task_id in acked & set(failed)}
             | {ids.get(task_id, task_id) for task_id in _twice(settled, faults)}
         ),
-        overlaps=_overlaps(accepted, runs),
-        strangers=sorted(runs.keys() - tried) if tried else [],
+        overlaps=_overlaps(accepted, tried, runs),
+        strangers=sorted(runs.keys() - tried.keys()) if tried else [],
     )
 
 
@@ -173,8 +173,13 @@ def _repeated(runs: Mapping[str, Sequence[Execution]], faults: Sequence[Fault]) 
     return sum(len(of_key) - 1 for of_key in again.values()), sorted(duplicates)
 
 
-def _overlaps(accepted: Mapping[str, Event], runs: Mapping[str, Sequence[Execution]]) -> list[str]:
-    """Return the unique calls that were accepted while no run of the one before had ended."""
+def _overlaps(
+    accepted: Mapping[str, Event], tried: Mapping[str, float], runs: Mapping[str, Sequence[Execution]]
+) -> list[str]:
+    """Return the unique calls that were accepted while no run of the one before had ended.
+
+    Of two that were on their way at the same time, nobody knows which the store has had before the other.
+    """
     equals: dict[str, list[Event]] = defaultdict(list)
     for key, event in accepted.items():
         unique, slash, _ = key.partition("/")
@@ -184,7 +189,8 @@ def _overlaps(accepted: Mapping[str, Event], runs: Mapping[str, Sequence[Executi
     for events in equals.values():
         for one, other in pairwise(sorted(events, key=lambda event: event.at)):
             ends = [run.end for run in runs.get(one.key, ()) if run.end is not None]
-            if ends and min(ends) > other.at:
+            is_later = tried.get(other.key, other.at) >= one.at
+            if is_later and ends and min(ends) > other.at:
                 found.append(other.key)
     return found
 

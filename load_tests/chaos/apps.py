@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django_vtasks import observers
 from django_vtasks.brokers.base import Ack, Bury, Settlement
-from load_tests.chaos.ledger import VARIABLE, Pen
+from load_tests.chaos.ledger import ADDED, VARIABLE, Pen
 from tests.workapp.apps import WorkAppConfig
 
 
@@ -18,7 +18,7 @@ class ChaosConfig(WorkAppConfig):
     default = True  # the other that is seen here is imported
 
     def ready(self) -> None:
-        """Write each accepted end into the ledger, and each that came too late."""
+        """Write each accepted end into the ledger, each that came too late, and what only a newer version sees."""
         super().ready()  # type: ignore[no-untyped-call] # tests have no annotations
         if (directory := os.environ.get(VARIABLE)) is None:
             return
@@ -30,5 +30,7 @@ class ChaosConfig(WorkAppConfig):
                 if isinstance(settlement, Ack | Bury):
                     envelope, what = settlement.claim.envelope, type(settlement).__name__.lower()
                     pen.write("settled" if ours else "fenced", "", envelope.id, what)
+                    if hasattr(envelope, ADDED):
+                        pen.write("seen", "", envelope.id, str(getattr(envelope, ADDED)))
 
         observers.settled = settled

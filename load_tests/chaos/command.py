@@ -24,12 +24,14 @@ from load_tests.chaos import (
     stores,
     tables,
     telling,
+    trees,
 )  # fmt: skip
 from load_tests.chaos.account import Verdict
 from load_tests.chaos.scenario import EVERYWHERE, SCENARIOS
 
 MODULES = (
     actors, databases, hosts, loads, namespaces, network, payloads, refusals, resources, scheduling, stores, telling,
+    trees,
 )  # fmt: skip
 """Whose import is what fills SCENARIOS."""
 LONGEST = 300.0

@@ -59,7 +59,7 @@ class Feeder:
         self._number += 1
         seconds = LONG if self._chance.random() < 1 / 10 else self._chance.uniform(0, QUICK)
         task = self._chance.choice(self._tasks).using(queue_name=self._chance.choice(self._queues))
-        return task, f"t{self._seed}.{self._number}", round(seconds, 4)
+        return task, f"t{self._seed}-{self._number}", round(seconds, 4)
 
     def _noted(self, keys: list[str], call: Callable[[], list[Any]]) -> None:
         for key in keys:

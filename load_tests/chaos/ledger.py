@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 VARIABLE = "CHAOS_LEDGER"
+ADDED = "wave"
+"""The field of an envelope that the newer of two versions has."""
 
 
 class Event(NamedTuple):

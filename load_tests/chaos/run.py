@@ -74,6 +74,7 @@ class Run:
         self.pages: dict[WorkerProcess, Pages] = {}
         """What each worker says of its health, and at which port."""
         self._numbers = itertools.count(1)
+        self._seeds = itertools.count(seed)
         self._feeders: list[subprocess.Popen[bytes]] = []
 
     # Who takes part -----------------------------------------------------------------------------------------
@@ -118,15 +119,15 @@ class Run:
         self.ports[worker], self.pages[worker] = port, Pages(port)
         return worker
 
-    def feed(self, rate: float, *queues: str, line: Proxy | None = None) -> subprocess.Popen[bytes]:
-        """Start to enqueue at a rate, by a process of its own."""
-        seed = str(self.seed + len(self._feeders))
+    def feed(self, rate: float, *queues: str, line: Proxy | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        """Start to enqueue at a rate, by a process of its own with a seed of its own, which its keys begin with."""
+        seed = str(next(self._seeds))
         log = self.directory / "logs" / "feeder.log"
         with log.open("ab") as output:
             feeder = subprocess.Popen(
                 [sys.executable, "-m", "load_tests.chaos.feeder", seed, str(rate), *(queues or self.scenario.queues)],
                 cwd=ROOT,
-                env=os.environ | self.environment(line),
+                env=os.environ | self.environment(line) | environment,
                 stdin=subprocess.PIPE,
                 stderr=output,
             )

@@ -172,8 +172,35 @@ def test_compressed_random_bytes_raise_nothing_but_a_payload_error(noise):
 def test_another_version_is_a_payload_error(version, envelope):
     body = msgspec.json.encode(msgspec.to_builtins(envelope) | {"v": version})
 
-    with pytest.raises(PayloadError):
+    with pytest.raises(PayloadError, match=f"has version {version}, .* knows version 1"):
         wire.decode(body)
+
+
+@given(envelopes)
+def test_a_later_version_is_named_although_nothing_else_is_as_in_this(envelope):
+    body = msgspec.json.encode({"v": 2, "what": [envelope.task]})
+
+    with pytest.raises(PayloadError, match="has version 2"):
+        wire.decode(body)
+
+
+@given(envelopes, st.dictionaries(texts.map("later {}".format), texts))
+def test_a_payload_that_is_encoded_anew_is_the_new_envelope_and_keeps_what_is_unknown(envelope, unknown):
+    former = msgspec.json.encode(msgspec.to_builtins(envelope) | unknown)
+    anew = envelope.anew(1e9)
+
+    payload = wire.encode_anew(anew, zstd.compress(former))
+
+    assert wire.decode(payload) == anew
+    assert unknown.items() <= msgspec.json.decode(wire.unpacked(payload)).items()
+
+
+def test_a_payload_with_a_name_that_is_no_text_can_be_encoded_anew():
+    envelope = a_task()
+    former = wire.encode(envelope)[:-1] + b',"\xff":1}'
+
+    assert wire.decode(former) == envelope
+    assert wire.decode(wire.encode_anew(envelope, former)) == envelope
 
 
 @given(st.integers(0, 100), st.integers(0, 100), envelopes)

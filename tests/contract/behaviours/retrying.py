@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import msgspec
+
 from django_vtasks.brokers.base import Ack, Bury, Depth, Retrial
 from tests.contract.given import ALICE, FAILURE, a_task, mutex, tasks, throttle
 from tests.contract.steps import AT_ONCE, idle_claim, ids, ids_of, take, take_one
@@ -62,6 +64,18 @@ class Retrying:
         assert (claim.envelope.attempt, claim.envelope.crashes) == (1, 0)
         assert abs(claim.envelope.enqueued_at - time.time()) < 60
         assert await broker.settle(ALICE, [Ack(claim)]) == [True]
+
+    async def test_what_only_a_later_version_understands_survives_a_retry(self, broker, backdoor):
+        await broker.apush([sent := a_task()])
+        later = msgspec.to_builtins(sent) | {"later": [1, {"deep": "é"}]}
+        await aside(backdoor.corrupt, sent.id, msgspec.json.encode(later))
+        await broker.settle(ALICE, [Bury(await take_one(broker), FAILURE)])
+
+        assert await aside(broker.retry_failed, [sent.id]) == {sent.id: Retrial.RETRIED}
+
+        again = msgspec.json.decode(await aside(backdoor.payload_of, sent.id))
+        assert again.pop("enqueued_at") > later.pop("enqueued_at")
+        assert again == later
 
     async def test_a_delayed_task_that_failed_runs_again_at_once(self, broker, backdoor):
         delayed = a_task(run_after=time.time() + 3600)

@@ -151,6 +151,12 @@ class TestUniqueCalls:
 
         assert found.overlaps == []
 
+    def test_do_not_when_nobody_knows_which_was_first(self):
+        late_word = [Event("try", "sole/a", 0.0, FEEDER), Event("accept", "sole/a", 4.0, FEEDER, "id-sole/a")]
+        found = add_up(asked("sole/b", 2), ran("sole/b", 3, 9), late_word, ran("sole/a", 0.5, 1))
+
+        assert found.overlaps == []
+
 
 class TestRecovery:
     def test_is_from_the_kill_to_the_next_run_of_the_same_task(self):

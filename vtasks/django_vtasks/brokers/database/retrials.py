@@ -31,7 +31,8 @@ class Retrials:
             again = [envelope.anew(time.time()) for envelope in envelopes.values() if envelope is not None]
             # What is left of a lock that outlived the task's former life is no duplicate.
             free_locks(connection, [envelope.id for envelope in again if envelope.unique is not None])
-            new = [NewRow.of(envelope, wire.encode(envelope)) for envelope in again]
+            former = (bytes(rows[envelope.id].payload) for envelope in again)
+            new = list(map(NewRow.of, again, map(wire.encode_anew, again, former)))
             moved = self._insert(connection, new) if new else set()
             self._tables.failed(id__in=[rows[task_id].id for task_id in moved]).delete()
         return {

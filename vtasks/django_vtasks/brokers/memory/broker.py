@@ -328,7 +328,7 @@ class MemoryBroker:
         if problem:
             return Retrial.UNREADABLE
         again = envelope.anew(self._clock())
-        if not self._push_one(again, wire.encode(again)):
+        if not self._push_one(again, wire.encode_anew(again, task.payload)):
             return Retrial.DUPLICATE
         self._failed.remove(entry)
         return Retrial.RETRIED

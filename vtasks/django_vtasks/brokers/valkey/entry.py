@@ -111,10 +111,7 @@ _id_decoder = msgspec.json.Decoder(_Id)
 def _id_of(payload: bytes) -> str:
     """Return the id in a bare payload, or one made of it, so that the failed list can tell what it was."""
     try:
-        found = wire.decode(payload).id
-    except PayloadError:
-        try:
-            found = _id_decoder.decode(payload).id
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = ""
+        found = _id_decoder.decode(wire.unpacked(payload)).id
+    except (PayloadError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = ""
     return found if _ID.fullmatch(found) else f"unreadable-{hashlib.sha256(payload).hexdigest()[:16]}"

@@ -117,11 +117,15 @@ class FailedList:
         return int(self._link.call("clear_failed", [self._keys.failed]))
 
 
+def entry_of(stored: bytes) -> Entry:
+    """Return the entry that a record ends with."""
+    return Entry.parse(stored.partition(b"\n")[2])
+
+
 def envelope_of(stored: bytes) -> Envelope | None:
     """Return the task of a record, or None when it cannot be read."""
-    entry = Entry.parse(stored.partition(b"\n")[2])
     fields = parse(stored)
-    envelope, problem = entry.read(fields.queue)
+    envelope, problem = entry_of(stored).read(fields.queue)
     return None if problem else wire.stamped(envelope, attempt=fields.attempts, crashes=fields.crashes)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from django_vtasks import wire
 from django_vtasks.brokers.base import Retrial
-from django_vtasks.brokers.valkey.failed import FailedList, envelope_of
+from django_vtasks.brokers.valkey.failed import FailedList, entry_of, envelope_of
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.link import Link
 from django_vtasks.brokers.valkey.pushing import arguments_of_push
@@ -33,5 +33,6 @@ class Retrials:
         if envelope is None:
             return Retrial.UNREADABLE
         anew = envelope.anew(time.time())
-        keys, arguments = arguments_of_push([anew], [wire.encode(anew)], self._keys)
+        payload = wire.encode_anew(anew, entry_of(record).payload)
+        keys, arguments = arguments_of_push([anew], [payload], self._keys)
         return OUTCOMES[self._link.call("retry", [self._keys.failed, *keys], [record, *arguments])]
