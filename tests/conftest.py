@@ -67,15 +67,21 @@ def database() -> Iterator[Callable[[str], str]]:
     connections.close_all()
 
 
-@pytest.fixture
-def behind_silent_hosts(database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(params=["in the settings", "in the options"])
+def behind_silent_hosts(
+    request: pytest.FixtureRequest, database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """Give the alias of a PostgreSQL that is the last of three hosts, of which the others never answer."""
     alias = database("postgres")
     settings = connections.settings[alias]
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        monkeypatch.setitem(settings, "HOST", f"127.0.0.1,127.0.0.1,{settings['HOST']}")
-        monkeypatch.setitem(settings, "PORT", f"{port},{port},5432")
+        hosts, ports = f"127.0.0.1,127.0.0.1,{settings['HOST']}", f"{port},{port},5432"
+        is_option = request.param == "in the options"
+        options = {"host": hosts, "port": ports} if is_option else {}
+        monkeypatch.setitem(settings, "OPTIONS", settings.get("OPTIONS", {}) | options)
+        monkeypatch.setitem(settings, "HOST", "" if is_option else hosts)
+        monkeypatch.setitem(settings, "PORT", "" if is_option else ports)
         yield alias
 
 

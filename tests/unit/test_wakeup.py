@@ -24,6 +24,13 @@ class Clock:
         return self.now
 
 
+def sessions(alias, query):
+    """Count the sessions whose last statement it was."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query = %s", [query])
+        return cursor.fetchone()[0]
+
+
 @pytest.fixture
 def alias(database):
     return database("default")
@@ -180,6 +187,16 @@ class TestListener:
         listener.close()
 
         assert "Cannot LISTEN on database postgres; polling instead" in caplog.text
+
+    async def test_a_server_that_refuses_to_listen_keeps_no_connection(self, listener, monkeypatch):
+        monkeypatch.setattr(wakeup, "RECONNECT_EVERY", 2 * PATIENCE)
+        monkeypatch.setattr(listener, "_channel", "no channel")  # refused as by a server in recovery
+        listener.arm("mail")
+        await soon(lambda: listener._failed)
+        async with asyncio.timeout(PATIENCE):
+            while await aside(sessions, "postgres", "LISTEN no channel"):
+                await asyncio.sleep(0.01)
+        listener.close()
 
     async def test_a_claim_that_comes_later_does_not_swallow_the_notification_another_waits_for(self, listener):
         listener.arm("mail")

@@ -38,7 +38,9 @@ def private_connection(alias: str, deadline: float) -> BaseDatabaseWrapper:
     settings["CONN_HEALTH_CHECKS"] = False
     wrapper_class = load_backend(settings["ENGINE"]).DatabaseWrapper
     for option in TIMEOUTS.get(wrapper_class.vendor, ()):
-        settings["OPTIONS"].setdefault(option, patience(deadline, settings["HOST"]))
+        settings["OPTIONS"].setdefault(
+            option, patience(deadline, settings["HOST"] or settings["OPTIONS"].get("host", ""))
+        )
     wrapper: BaseDatabaseWrapper = wrapper_class(settings, alias)
     connections[alias] = wrapper
     return wrapper

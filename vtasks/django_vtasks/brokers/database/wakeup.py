@@ -225,7 +225,11 @@ class Listener:
             parameters.pop(name, None)
         parameters.setdefault("connect_timeout", patience(OPEN_WITHIN, parameters.get("host", "")))
         connection = psycopg.connect(**parameters, autocommit=True)
-        connection.execute(f"LISTEN {self._channel}")
+        try:
+            connection.execute(f"LISTEN {self._channel}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _receive(self) -> None:
