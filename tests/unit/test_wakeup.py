@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from time import monotonic, sleep
 
 import pytest
 from django.db import connections
@@ -24,11 +25,13 @@ class Clock:
         return self.now
 
 
-def sessions(alias, query):
-    """Count the sessions whose last statement it was."""
+def wait_for_no_session(alias, query):
+    """Return when no session is left whose last statement it was."""
+    give_up_at = monotonic() + PATIENCE
     with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query = %s", [query])
-        return cursor.fetchone()[0]
+        while cursor.execute("SELECT FROM pg_stat_activity WHERE query = %s", [query]).rowcount:
+            assert monotonic() < give_up_at
+            sleep(0.01)
 
 
 @pytest.fixture
@@ -193,9 +196,7 @@ class TestListener:
         monkeypatch.setattr(listener, "_channel", "no channel")  # refused as by a server in recovery
         listener.arm("mail")
         await soon(lambda: listener._failed)
-        async with asyncio.timeout(PATIENCE):
-            while await aside(sessions, "postgres", "LISTEN no channel"):
-                await asyncio.sleep(0.01)
+        await aside(wait_for_no_session, "postgres", "LISTEN no channel")
         listener.close()
 
     async def test_a_claim_that_comes_later_does_not_swallow_the_notification_another_waits_for(self, listener):
