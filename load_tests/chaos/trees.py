@@ -35,7 +35,7 @@ class Ends(NamedTuple):
 
 
 @scenario(58, bites=(FORTH, BACK, HANDED_ON, HANDED_BACK), bounds=Bounds(again=TAKES_OVER), workers=2, rate=50.0,
-          seconds=4.0, stores=frozenset({"sqlite", "postgres", "valkey"}))  # fmt: skip
+          seconds=4.0)  # fmt: skip
 def two_trees(run: Run) -> None:
     """Roll out a version whose payloads have a field more, and roll it back, beside producers of both: none is lost."""
     newer = plant(run.directory / "newer", *NEWER)
