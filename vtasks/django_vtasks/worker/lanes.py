@@ -16,14 +16,16 @@ from asgiref.sync import SyncToAsync
 from django.db import connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_vtasks.worker.hunger import Hunger
+
 logger = logging.getLogger(__name__)
 
 FIRST_THREADS = 4
 LOOK_EVERY = 0.003
 """Seconds between two looks at whether the threads are blocked."""
 BUSY, BUSY_LOOK_EVERY = 0.3, 0.03
-"""Of a core, and seconds: what this process takes when its threads may wait for each other, or for a core, rather than
-for something else, which a longer look tells apart."""
+"""Of a core, and seconds: what this process takes, or waits for, when its threads may wait for each other, or for a
+core, rather than for something else, which a longer look tells apart."""
 LATE_LOOKS = 10
 """Longer looks in a row that show nothing because this process itself did not run meanwhile."""
 
@@ -48,6 +50,8 @@ class ThreadLanes[T]:
         self._finished_before = 0
         self._looked_at = 0.0
         self._cpu_before = 0.0
+        self._hunger = Hunger()
+        self._hunger_before = 0.0
         self._look_takes = LOOK_EVERY
         self._late_looks = 0
         self._looking: asyncio.TimerHandle | None = None
@@ -69,11 +73,13 @@ class ThreadLanes[T]:
         for _ in range(self._threads):
             self._jobs.put(None)
         self._threads = 0
+        self._hunger.close()
 
     def _look_later(self, seconds: float = LOOK_EVERY) -> None:
         self._finished_before = self._finished
         self._looked_at = time.monotonic()
         self._cpu_before = time.process_time()
+        self._hunger_before = self._hunger.seconds()
         self._look_takes = seconds
         self._looking = asyncio.get_running_loop().call_later(seconds, self._look)
 
@@ -84,8 +90,9 @@ class ThreadLanes[T]:
         if waiting <= 0 or self._threads >= self._limit:
             return
         seconds = time.monotonic() - self._looked_at
-        is_late = seconds > 2 * self._look_takes
-        is_busy = time.process_time() - self._cpu_before > BUSY * seconds
+        hunger = self._hunger.seconds() - self._hunger_before
+        is_late = seconds > 2 * self._look_takes or hunger > seconds
+        is_busy = time.process_time() - self._cpu_before + hunger > BUSY * seconds
         if self._look_takes < BUSY_LOOK_EVERY and (is_late or is_busy):
             self._look_later(BUSY_LOOK_EVERY)
             return
@@ -105,11 +112,14 @@ class ThreadLanes[T]:
         loop = asyncio.get_running_loop()
         for _ in range(count):
             try:
-                threading.Thread(target=self._serve, args=(loop,), name="vtasks-lane", daemon=True).start()
+                thread = threading.Thread(target=self._serve, args=(loop,), name="vtasks-lane", daemon=True)
+                thread.start()
             except RuntimeError:
                 if not self._threads:
                     raise
                 return
+            if self._threads < FIRST_THREADS:
+                self._hunger.watch(thread)
             self._threads += 1
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,0 +1,85 @@
+"""Who waits for a core, and who for anything else."""
+
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from django_vtasks.worker import hunger
+from django_vtasks.worker.hunger import Hunger
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def watching():
+    made = Hunger()
+    yield made
+    made.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells")
+def test_a_thread_that_computes_on_a_contested_core_is_hungry_and_one_that_waits_is_not(contested_core):
+    end = threading.Event()
+
+    def compute():
+        while not end.is_set():
+            pass
+
+    def hunger_of(function):
+        watching = Hunger()
+        thread = threading.Thread(target=function)
+        thread.start()
+        watching.watch(thread)
+        before, until = watching.seconds(), time.monotonic() + 0.5
+        while time.monotonic() < until and watching.seconds() - before < 0.1:
+            time.sleep(0.01)
+        hungry = watching.seconds() - before
+        watching.close()
+        return hungry, thread
+
+    waiting, waiter = hunger_of(end.wait)
+    computing, computer = hunger_of(compute)
+    end.set()
+    waiter.join(PATIENCE)
+    computer.join(PATIENCE)
+
+    assert computing >= 0.1
+    assert waiting < 0.05
+
+
+def test_a_thread_that_has_ended_and_a_system_that_does_not_tell_count_for_nothing(watching, monkeypatch):
+    ended = threading.Thread(target=int)
+    ended.start()
+    ended.join(PATIENCE)
+    watching.watch(ended)
+    assert watching.seconds() == 0
+
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    watching.watch(thread)
+    end.set()
+    thread.join(PATIENCE)
+    assert watching.seconds() == 0
+
+    monkeypatch.setattr(hunger.os, "open", raising(FileNotFoundError))
+    watching.watch(threading.current_thread())
+    assert watching.seconds() == 0
+
+
+def test_nothing_stays_open(watching):
+    before = psutil.Process().num_fds()
+    watching.watch(threading.current_thread())
+    watching.close()
+
+    assert psutil.Process().num_fds() == before
+
+
+def raising(error):
+    def function(*args):
+        raise error
+
+    return function
