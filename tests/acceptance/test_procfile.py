@@ -6,7 +6,6 @@ import queue
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 MANAGE = ROOT / "demo" / "manage.py"
@@ -155,9 +156,3 @@ def page(port):
 
 def manage(environment, *arguments):
     subprocess.run([sys.executable, MANAGE, *arguments], env=environment, cwd=ROOT, check=True, timeout=PATIENCE)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -3,16 +3,9 @@
 import contextlib
 import http.client
 import json
-import socket
 from typing import Any
 
 from tests.integration.probes import eventually
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Pages:

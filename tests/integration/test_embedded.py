@@ -15,6 +15,7 @@ from django_vtasks import topology
 from django_vtasks.topology.embedded import Embedded
 from tests.batchapp import tasks as batches
 from tests.integration.probes import PATIENCE, eventually
+from tests.servers import free_port
 from tests.workapp import tasks
 
 SITE = "tests.workapp.site:application"
@@ -63,12 +64,6 @@ class Site:
         except OSError:
             return False
         return True
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(params=SERVERS)

@@ -15,10 +15,11 @@ from django.utils import timezone
 from tests import servers
 from tests.batchapp import tasks as batches
 from tests.databases import require_server
-from tests.integration.pages import Pages, free_port
+from tests.integration.pages import Pages
 from tests.integration.probes import eventually
 from tests.integration.projects import HEAD, Project, call
 from tests.integration.scrapes import Scraper
+from tests.servers import free_port
 from tests.workapp import tasks
 
 STORES = pytest.mark.parametrize(

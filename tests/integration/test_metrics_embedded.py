@@ -52,7 +52,7 @@ def test_whom_nobody_scrapes_does_not_stand_for_the_lead(serve, stage):
 
 
 def test_with_a_port_of_its_own_it_serves_the_same_registry(serve, stage):
-    from tests.integration.pages import free_port
+    from tests.servers import free_port
 
     port = free_port()
     site = serve(VTASKS_METRICS_PORT=str(port))

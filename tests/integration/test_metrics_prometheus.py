@@ -16,8 +16,8 @@ import pytest
 from django_vtasks.metrics.catalogue import CATALOGUE, COUNTER, HISTOGRAM
 from tests import servers
 from tests.databases import require_server
-from tests.integration.pages import free_port
 from tests.integration.probes import PATIENCE, eventually
+from tests.servers import free_port
 from tests.workapp import tasks
 
 SHIPPED = files("django_vtasks.metrics")

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from tests.integration.pages import Pages, free_port
+from tests.integration.pages import Pages
 from tests.integration.probes import eventually
 from tests.integration.projects import HEAD, SEND, Project, call
+from tests.servers import free_port
 from tests.workapp import tasks
 
 

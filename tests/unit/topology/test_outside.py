@@ -14,6 +14,7 @@ from django_vtasks.topology import outside as outside_module
 from django_vtasks.topology.http import Response, listen
 from django_vtasks.topology.notify import Notifier
 from django_vtasks.topology.outside import Outside
+from tests import servers
 from tests.unit.topology.doubles import a_plan
 from tests.unit.worker.doubles import soon
 
@@ -40,8 +41,7 @@ def health():
 
 @pytest.fixture
 def free_port():
-    with listen("", 0) as listener:
-        return int(listener.getsockname()[1])
+    return servers.free_port()
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ def contested_core():
         os.sched_setaffinity(0, {min(cores)})
         stack.callback(os.sched_setaffinity, 0, cores)
         for _ in range(4):
-            other = stack.enter_context(
-                subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=-1)
-            )
+            code = "print(flush=True)\nwhile True: pass"
+            other = stack.enter_context(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
             stack.callback(other.kill)
+            assert other.stdout
             other.stdout.readline()
         yield

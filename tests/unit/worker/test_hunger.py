@@ -1,5 +1,6 @@
 """Who waits for a core, and who for anything else."""
 
+import os
 import sys
 import threading
 import time
@@ -7,7 +8,6 @@ import time
 import psutil
 import pytest
 
-from django_vtasks.worker import hunger
 from django_vtasks.worker.hunger import Hunger
 
 PATIENCE = 10.0
@@ -65,7 +65,7 @@ def test_a_thread_that_has_ended_and_a_system_that_does_not_tell_count_for_nothi
     thread.join(PATIENCE)
     assert watching.seconds() == 0
 
-    monkeypatch.setattr(hunger.os, "open", raising(FileNotFoundError))
+    monkeypatch.setattr(os, "open", raising(FileNotFoundError))
     watching.watch(threading.current_thread())
     assert watching.seconds() == 0
 
