@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import connections
 
+from tests.integration.outages import backends
 from tests.integration.probes import eventually
 from tests.workapp import tasks
 
@@ -25,22 +25,6 @@ def no_groups(alias, stage):
     yield
     stage.stop()
     Group.objects.using(alias).all().delete()
-
-
-def server_connections(alias):
-    """Return the ids of all clients of this test's database, this one not included; SQLite cannot tell."""
-    connection = connections[alias]
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":  # which has workers of its own there too, to vacuum
-            cursor.execute(
-                "SELECT pid FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            )
-        else:
-            cursor.execute(
-                "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> CONNECTION_ID()"
-            )
-        return {number for (number,) in cursor.fetchall()}
 
 
 @everywhere
@@ -88,14 +72,14 @@ def test_connections_are_bounded_however_many_tasks_have_run(stage, alias, max_a
     ]
     stage.enqueue_many(calls)
     # A server may still be closing those of a worker that has just been killed.
-    others = server_connections(alias)
+    others = backends(alias).keys()
     stage.worker("--concurrency", "4", TEST_CONN_MAX_AGE=max_age)
 
     most: set[int] = set()
 
     def done():
         nonlocal most
-        most = max(most, server_connections(alias) - others, key=len)
+        most = max(most, backends(alias).keys() - others, key=len)
         return stage.size() == 0
 
     eventually(done, "all groups are there")
@@ -104,7 +88,7 @@ def test_connections_are_bounded_however_many_tasks_have_run(stage, alias, max_a
     # A slot is free for its next task a moment before its last one's connection is closed: both are there then.
     assert len(most) <= 3 * 4 + ITS_OWN_CONNECTIONS
     eventually(
-        lambda: len(server_connections(alias) - others) <= 2 * 4 + ITS_OWN_CONNECTIONS,
+        lambda: len(backends(alias).keys() - others) <= 2 * 4 + ITS_OWN_CONNECTIONS,
         "connections are closed or kept for the next",
     )
 

@@ -2,9 +2,11 @@
 
 import signal
 import sys
+from typing import Any
 
 import pytest
 
+from tests.integration.outages import backends
 from tests.integration.pages import Pages
 from tests.integration.probes import eventually
 from tests.integration.projects import HEAD, SEND, Project, call
@@ -99,6 +101,66 @@ class TestWhatShouldNotBeForked:
         stage.ledger.wait_for("sold")
         assert "forking is not safe" not in worker.log
         assert "shares no memory" not in worker.log
+
+
+class TestAModuleThatConnectsWhenItIsImported:
+    CONNECTS = f"""{HEAD}from django.contrib.auth.models import Group
+from tests.workapp.tasks import ALIAS, connection_id, note
+
+Group.objects.using(ALIAS).exists()
+record("imported", connection=connection_id())
+note.enqueue("of the import")
+
+
+@task
+def send(key):
+    Group.objects.using(ALIAS).exists()
+    note.enqueue(f"of {{key}}")
+    record(key)
+    until_open("all")
+"""
+
+    @pytest.mark.parametrize("alias", ["postgres", "mariadb"], indirect=True, ids=["postgresql", "mariadb"])
+    def test_its_connection_is_closed_before_actors_are_forked(self, stage, alias, project):
+        project.app("shop", self.CONNECTS)
+        stage.broker.push([call("shop.tasks.send", f"t{number}") for number in range(3)])
+        stage.worker("--processes", "3", "--concurrency", "1", **project.environment)
+        stage.ledger.wait_for("t0", "t1", "t2")
+        opened = {entry["connection"] for entry in stage.ledger.read("imported")}
+        eventually(lambda: not opened & backends(alias).keys(), "what the import has opened is closed")
+        stage.ledger.open("all")
+        stage.ledger.wait_for("of the import", "of t0", "of t1", "of t2")
+
+        assert stage.failed() == {}
+
+    @pytest.mark.parametrize("alias", ["valkey"], indirect=True, ids=str)
+    def test_no_two_processes_share_what_it_has_opened(self, stage, project):
+        source = self.CONNECTS.replace("Group.objects.using(ALIAS).exists()", "pass")
+        project.app("shop", source.replace("connection_id()", "None"))
+        stage.broker.push([call("shop.tasks.send", f"t{number}") for number in range(3)])
+        worker = stage.worker("--processes", "3", "--concurrency", "1", **project.environment)
+        stage.ledger.wait_for("t0", "t1", "t2")
+        holders: dict[Any, list[int]] = {}
+        for process in worker.processes():
+            for connection in process.net_connections("tcp"):
+                holders.setdefault(connection.laddr, []).append(process.pid)
+        stage.ledger.open("all")
+        stage.ledger.wait_for("of the import", "of t0", "of t1", "of t2")
+
+        assert set(worker.actors().values()) <= {pid for pids in holders.values() for pid in pids}
+        assert [pids for pids in holders.values() if len(pids) > 1] == []
+        assert stage.failed() == {}
+
+    def test_it_may_do_so_where_actors_are_spawned_whose_loop_runs_already(self, stage, project):
+        ticker = "threading.Thread(target=until_open, args=('end',), name='ticker', daemon=True).start()"
+        project.app("shop", f"{self.CONNECTS}\nimport threading\n{ticker}\n")
+        stage.broker.push([call("shop.tasks.send", "sold")])
+        worker = stage.worker(**project.environment)
+        stage.ledger.open("all")
+        stage.ledger.wait_for("sold", "of sold")
+
+        assert worker.log_lines("WARNING", "forking is not safe")
+        assert "Cannot import" not in worker.log
 
 
 class TestReload:

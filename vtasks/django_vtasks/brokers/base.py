@@ -353,6 +353,10 @@ class Broker(Protocol):
         """Empty the failed list; return how many entries it had."""
         ...
 
+    def close(self) -> None:
+        """Let the connections of threads go that are the broker's own; calls open others."""
+        ...
+
     async def aclose(self) -> None:
         """Close what claim() and settle() opened; they open it again when called."""
         ...

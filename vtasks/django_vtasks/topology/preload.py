@@ -25,8 +25,10 @@ def _import_all() -> None:
         Registry().load()
     finally:
         logging.disable(logging.NOTSET)
+    # The driver and the dialect are loaded; what an import has sent, it sent on a connection that no actor shall share.
     for alias in task_backends.settings:
-        getattr(task_backends[alias], "broker", None)  # the driver and the dialect; nothing is opened
+        if (broker := getattr(task_backends[alias], "broker", None)) is not None:
+            broker.close()
     # What the ORM and the driver load with their first use, each actor would otherwise have for itself.
     for model in apps.get_models():
         with contextlib.suppress(Exception):

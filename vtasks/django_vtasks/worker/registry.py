@@ -1,12 +1,16 @@
 """Dotted path → registered task; a path in a payload is never imported."""
 
+import asyncio
+import contextlib
 import logging
 import pkgutil
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 
 from django.apps import apps
+from django.db import connections
 from django.tasks import Task
 from django.utils.module_loading import module_has_submodule
 
@@ -29,9 +33,10 @@ class Registry:
 
     def load(self) -> None:
         """Import ``tasks`` of every installed app, a package with all its modules; note what fails."""
-        for app in apps.get_app_configs():
-            if app.module is not None and app.name != OWN_APP and module_has_submodule(app.module, "tasks"):
-                self._import(f"{app.name}.tasks")
+        with _no_loop(), _no_connection_left():
+            for app in apps.get_app_configs():
+                if app.module is not None and app.name != OWN_APP and module_has_submodule(app.module, "tasks"):
+                    self._import(f"{app.name}.tasks")
 
     def find(self, path: str) -> AnyTask:
         """Return the task with this dotted path.
@@ -75,3 +80,29 @@ class Registry:
             if isinstance(candidate, Task) and candidate.module_path == path:
                 return candidate
         raise UnknownTask(f"No task {path!r}: module {module_name!r} has no such task.")
+
+
+@contextlib.contextmanager
+def _no_loop() -> Iterator[None]:
+    """Let imports find what they find in any other program: they may use the ORM, or run a loop of their own."""
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - there is no other way to step out of it in its own thread
+    asyncio._set_running_loop(None)  # noqa: SLF001
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def _no_connection_left() -> Iterator[None]:
+    """Close the database connections that imports have opened in this thread, which runs no task."""
+    before = _open_connections()
+    try:
+        yield
+    finally:
+        for alias in _open_connections() - before:
+            connections[alias].close()
+
+
+def _open_connections() -> set[str]:
+    return {each.alias for each in connections.all(initialized_only=True) if each.connection is not None}

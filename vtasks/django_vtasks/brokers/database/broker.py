@@ -168,6 +168,9 @@ class DatabaseBroker:
         finally:
             given_up.set()
 
+    def close(self) -> None:
+        """Nothing to let go: threads use Django's connections."""
+
     async def aclose(self) -> None:
         """Close the worker's connections."""
         self._wakeup.close()

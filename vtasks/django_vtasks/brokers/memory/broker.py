@@ -205,6 +205,9 @@ class MemoryBroker:
         with self._mutex:
             return self._failed.clear()
 
+    def close(self) -> None:
+        """Nothing to let go."""
+
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""
 
