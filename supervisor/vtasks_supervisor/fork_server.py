@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterable
@@ -39,6 +40,14 @@ def copy_this_process(modules: Iterable[str]) -> bool:
         preload.loaded = False
         gc.enable()
     return True
+
+
+def kill() -> None:
+    """End the fork server there is; its children live on."""
+    server: Any = forkserver._forkserver  # noqa: SLF001 - there is no other way in
+    if (pid := server._forkserver_pid) is not None:  # noqa: SLF001
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def forget() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vtasks_supervisor import fork_server, preload
+from vtasks_supervisor.threads import on_own_thread
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Launcher:
         self._modules = modules
         self._proven = False
         self._lock = threading.Lock()
+        self._turn = asyncio.Lock()
 
     def fall_back(self, reason: str) -> None:
         """Spawn from now on."""
@@ -83,32 +85,18 @@ class Launcher:
             self.fall_back(f"there can be no fork server: {type(error).__name__}: {error}")
 
     async def launch(self, process: Startable) -> None:
-        """Start a process; raise OSError, EOFError or TimeoutError when the system does not let us."""
-        starting = self._begin(process)
-        try:
-            await asyncio.wait_for(asyncio.shield(starting), LAUNCH_TIMEOUT)
-        except asyncio.CancelledError:
-            self._kill_late(starting, process)
-            raise
-        except TimeoutError as error:
-            self._kill_late(starting, process)
-            if not self._proven:
-                self._give_up(error)
-            raise
-
-    def _begin(self, process: Startable) -> "asyncio.Future[None]":
-        """Start a process on a thread; raise OSError when there is none to be had."""
-        given_up = threading.Event()
-
-        def start() -> None:
-            if not given_up.is_set():
-                self._start(process)
-
-        try:
-            return asyncio.get_running_loop().run_in_executor(None, start)
-        except RuntimeError as error:
-            given_up.set()  # the pool keeps what it could not begin
-            raise OSError(errno.EAGAIN, str(error)) from error
+        """Start a process, one at a time; raise OSError, EOFError or TimeoutError when the system does not let us."""
+        async with self._turn:
+            starting = on_own_thread(lambda: self._start(process), "vtasks-launch")
+            try:
+                await asyncio.wait_for(asyncio.shield(starting), LAUNCH_TIMEOUT)
+            except asyncio.CancelledError:
+                self._kill_late(starting, process)
+                raise
+            except TimeoutError as error:
+                self._kill_late(starting, process)
+                self._end_silence(error)
+                raise
 
     @staticmethod
     def _kill_late(starting: "asyncio.Future[None]", process: Startable) -> None:
@@ -127,10 +115,18 @@ class Launcher:
         """Draw the conclusions from a failed start: give a fork server that has worked up for another one, once."""
         if not self._proven:
             self._give_up(error)
+            fork_server.forget()
         elif self.method == "forkserver" and getattr(error, "errno", None) not in SCARCE:
             logger.warning("The fork server cannot be reached any more; another one is started: %r", error)
             fork_server.forget()
             self._proven = False
+
+    def _end_silence(self, error: TimeoutError) -> None:
+        """Kill a fork server that does not answer: then the start that waits for it fails and draws the conclusions."""
+        if self.method == "forkserver":
+            if not self._proven:
+                self._give_up(error)
+            fork_server.kill()
 
     def _give_up(self, error: Exception) -> None:
         self.fall_back(f"the fork server does not work: {type(error).__name__}: {error}")

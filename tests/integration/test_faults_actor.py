@@ -220,6 +220,27 @@ class TestOtherProcesses:
         worker.send(signal.SIGTERM)
         assert worker.exit_code() == 0
 
+    def test_with_a_frozen_fork_server_the_worker_drains_all_the_same(self, stage):
+        """With more starts that hang than asyncio's own pool has threads."""
+        processes = (os.cpu_count() or 1) + 5
+        worker = stage.worker("--processes", str(processes), VTASKS_SHUTDOWN_TIMEOUT="2")
+        eventually(lambda: len(worker.actors()) == processes, "all actors")
+        [fork_server] = {psutil.Process(pid).ppid() for pid in worker.actors().values()}
+        assert fork_server != worker.process.pid, "VACUOUS: nothing is forked by a server"
+        begin(stage, "held")
+        os.kill(fork_server, signal.SIGSTOP)
+        for pid in worker.actors().values():
+            os.kill(pid, signal.SIGKILL)
+        worker.until_it_says(" ended: exit code unknown", times=processes)
+        worker.send(signal.SIGTERM)
+
+        worker.exit_code()
+        os.kill(fork_server, signal.SIGKILL)
+        stage.ledger.open("held")
+        stage.worker()
+        stage.until_empty()
+        assert stage.failed() == {}
+
 
 KILL_EVERY = 0.2
 TASKS = 2000

@@ -10,8 +10,12 @@ from enum import Enum
 
 from tests.integration.supervisor import actors
 from vtasks_supervisor import Backoff, ChildSpec, Launcher, RestartBudget, Supervisor, TreeFailed
+from vtasks_supervisor import launcher as launching
 from vtasks_supervisor.policy import Escalation, Policy
 from vtasks_supervisor.signals import handled
+
+LAUNCH_TIMEOUT = "TEST_LAUNCH_TIMEOUT"
+"""The variable with the seconds that a start may take, where a test waits for their end."""
 
 
 def tell(event):
@@ -70,6 +74,7 @@ async def main(orders, launcher):
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     orders = json.loads(sys.argv[1])
+    launching.LAUNCH_TIMEOUT = float(os.environ.get(LAUNCH_TIMEOUT, launching.LAUNCH_TIMEOUT))
     copied = orders["method"] == "copy"
     launcher = Launcher(orders["preload"], method="forkserver" if copied else orders["method"])
     if copied:

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from tests.integration.probes import eventually
+from tests.integration.supervisor.program import LAUNCH_TIMEOUT
 from tests.integration.supervisor.trees import PRELOAD, ROOT
 
 pytestmark = pytest.mark.skipif("sys.platform != 'linux'", reason="forking is safe on Linux only")
@@ -78,6 +79,47 @@ def test_a_fork_server_that_cannot_be_reached_any_more_is_followed_by_another(st
     assert tree.exit_of("b")["code"] == 4
     tree.ready("b", 2)
     eventually(lambda: not psutil.pid_exists(first), "the end of the first one with its last child, and its burial")
+    assert tree.stop() == 0
+
+
+@pytest.mark.parametrize("method", ["copy", "forkserver"])
+def test_a_fork_server_that_answers_no_more_is_killed_and_followed_by_another(start, method):
+    tree = start(*WORKERS, method=method, patient=True, **{LAUNCH_TIMEOUT: "4"})
+    tree.until("TreeReady")
+    first = psutil.Process(psutil.Process(tree.ready("a")).ppid())
+    assert first.pid != tree.process.pid
+    first.suspend()
+    for name in "ab":
+        tree.tell(name, "die", 3)
+    parents = set()
+    for name in "ab":
+        tree.until("ChildReady", 2, name=name)
+        parent, shares = tree.ask(name, "imported_by")
+        assert shares
+        parents.add(parent)
+
+    causes = [event["exit"]["cause"] for event in tree.such("ChildExited")]
+    assert causes.count("NOT_STARTED") == 1, "one start finds out for all"
+    assert len(parents) == 1
+    assert not parents & {first.pid, tree.process.pid}
+    eventually(lambda: not psutil.pid_exists(first.pid), "the end of the first one, and its burial")
+    assert tree.log.count("The fork server cannot be reached any more") == 1
+    assert "Actors are spawned" not in tree.log
+    tree.tell("c", "die", 4)
+    assert tree.exit_of("c")["code"] == 4
+    tree.ready("c", 2)
+    assert tree.stop() == 0
+
+
+def test_a_fork_server_that_never_answered_is_killed_and_children_are_spawned(start):
+    tree = start({"name": "a"}, preload=[f"{HERE}.slow_preload"], patient=True, **{LAUNCH_TIMEOUT: "4"})
+    tree.is_waiting()
+    first = tree.fork_server.pid
+    tree.until("ChildReady", name="a")
+
+    assert tree.such("ChildExited", name="a")[0]["exit"]["cause"] == "NOT_STARTED"
+    assert tree.log.count("the fork server does not work: TimeoutError") == 1
+    eventually(lambda: not psutil.pid_exists(first), "the end of the fork server, and its burial")
     assert tree.stop() == 0
 
 

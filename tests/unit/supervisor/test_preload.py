@@ -1,10 +1,8 @@
 """What the fork server finds dangerous, and the environment it is started in."""
 
-import asyncio
 import errno
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -106,24 +104,22 @@ async def test_after_a_fork_server_that_has_worked_one_other_is_tried(monkeypatc
     with pytest.raises(EOFError):
         await launcher.launch(Refused())
 
-    assert (launcher.method, len(forgotten)) == ("spawn", 2)
+    assert (launcher.method, len(forgotten)) == ("spawn", 3)
 
 
 async def test_what_found_no_thread_is_not_started_when_there_is_one_again():
     launcher = Launcher(method="forkserver")
     begun = []
-    pool = ThreadPoolExecutor(1)
-    asyncio.get_running_loop().set_default_executor(pool)
 
     class Late(Started):
         def start(self):
             begun.append(self)
 
-    def refuse():
+    def refuse(_):
         raise RuntimeError("can't start new thread")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "_adjust_thread_count", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(OSError, match="can't start new thread"):
             await launcher.launch(Late())
     await launcher.launch(Started())

@@ -29,6 +29,7 @@ from vtasks_supervisor import Backoff, ChildSpec, Event, Launcher, Place, Restar
 from vtasks_supervisor.errors import TreeFailed
 from vtasks_supervisor.events import Cause, ChildBeat, ChildExited, ChildSaid, TreeReady, TreeStopping
 from vtasks_supervisor.spec import Notes
+from vtasks_supervisor.threads import on_own_thread
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Tree:
                 await self._run_tree()
             finally:
                 await self._recovery.finish(RECLAIM_TIMEOUT)
-                await asyncio.to_thread(lease.stop)
+                await on_own_thread(lease.stop, "vtasks-leave")
                 await self._broker.aclose()
 
     def stop(self, *, at_once: bool = False) -> None:
