@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from setproctitle import setproctitle
 
@@ -38,8 +39,9 @@ ORPHANED = 75
 async def main(luggage: Luggage) -> None:
     """Run the actor and leave the process, whatever threads the actor has left behind."""
     code = 1
+    control = os.dup(luggage.control.fileno())  # the channel closes its own
     try:
-        code = await _live(luggage)
+        code = await _live(luggage, control)
     except BaseException as error:
         logger.critical("Actor %s ended", luggage.name, exc_info=error)
     finally:
@@ -48,17 +50,17 @@ async def main(luggage: Luggage) -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-        os._exit(code)
+        _leave(control, code)
 
 
-async def _live(luggage: Luggage) -> int:
+async def _live(luggage: Luggage, control: int) -> int:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)  # what the tasks start and leave behind ends with this group
     _be_expendable()
     gc.enable()
     os.environ.update(luggage.environ)
     setproctitle(luggage.title or luggage.name)
-    _watch_supervisor(luggage.control.fileno())
+    _watch_supervisor(control)
     luggage.stacks.setblocking(False)  # noqa: FBT003 - its only argument
     faulthandler.register(signal.SIGUSR2, file=luggage.stacks.fileno(), all_threads=True, chain=False)
     told_to_stop = asyncio.Event()
@@ -133,12 +135,24 @@ def _ignore(number: int, frame: object) -> None:
 
 def _watch_supervisor(control: int) -> None:
     """End the process when the supervisor is gone, even if the loop is blocked and does not notice."""
-    hangup = select.poll()
-    hangup.register(os.dup(control), 0)
 
     def watch() -> None:
-        hangup.poll()
+        _has_hung_up(control, None)
         time.sleep(ORPHAN_LIFE)
-        os._exit(ORPHANED)
+        _leave(control, ORPHANED)
 
     threading.Thread(target=watch, name="vtasks-orphan", daemon=True).start()
+
+
+def _leave(control: int, code: int) -> NoReturn:
+    """End the process; also what its tasks have started, when there is no supervisor any more who would do that."""
+    if _has_hung_up(control, 0) and os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(code)
+
+
+def _has_hung_up(control: int, timeout: int | None) -> bool:
+    """Tell whether the supervisor is gone, after so many milliseconds, or whenever it is."""
+    hangup = select.poll()
+    hangup.register(control, 0)
+    return bool(hangup.poll(timeout))

@@ -66,6 +66,20 @@ def test_the_end_of_the_supervisor_is_the_end_of_its_children_whatever_they_do(s
     eventually(lambda: not children & tree.pids, "the end of the children", within=4.0)
 
 
+@pytest.mark.parametrize("method", ["copy", "forkserver", "spawn"])
+def test_the_end_of_the_supervisor_is_the_end_of_what_its_children_have_started(start, method):
+    tree = start({"name": "idle"}, {"name": "blocked"}, method=method)
+    tree.until("TreeReady")
+    left = {tree.ask(name, trouble) for name in ("idle", "blocked") for trouble in ("leave_a_fork", "leave_a_program")}
+    assert left <= tree.pids
+    tree.tell("blocked", "block")
+    tree.until("ChildSaid", name="blocked", message=["about to", "block"])
+    tree.process.kill()
+
+    eventually(lambda: not left & tree.pids, "the end of what they have started", within=4.0)
+    eventually(lambda: not tree.pids, "an empty session")
+
+
 def test_a_sigterm_while_the_fork_server_imports_ends_everything_in_order(start):
     tree = start(*WORKERS, preload=["tests.integration.supervisor.slow_preload"])
     tree.is_waiting()
