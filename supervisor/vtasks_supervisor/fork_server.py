@@ -89,6 +89,7 @@ def _serve(listener: socket.socket, alive: int) -> NoReturn:
     """Do what multiprocessing's fork server does, until nobody needs it."""
     try:
         setproctitle("vtasks: fork server")
+        preload.keep_exit_hooks()
         forkserver.main(listener.detach(), alive, [])
     finally:
         os._exit(0)

@@ -1,5 +1,6 @@
 """What a fork server does before it forks: it blocks signals, imports what children share, and freezes it."""
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -27,6 +28,7 @@ loaded = False
 problem = ""
 """Why nothing should be forked from here."""
 
+_clear_exit_hooks = atexit._clear  # noqa: SLF001 - what keep_exit_hooks() replaces
 
 M_ARENA_MAX = -8
 """A parameter of glibc's mallopt()."""
@@ -57,6 +59,17 @@ def _obey(orders: Orders) -> None:
     if orders["pythonpath"] is not None:
         os.environ["PYTHONPATH"] = orders["pythonpath"]
     share(orders["modules"])
+    keep_exit_hooks()
+
+
+def keep_exit_hooks() -> None:
+    """Let children keep what imports have registered with atexit, which some versions of Python clear in each."""
+    atexit._clear = lambda: None  # noqa: SLF001 - there is no other way
+
+
+def keep_exit_hooks_no_more() -> None:
+    """Let multiprocessing clear them in the processes that a child starts itself."""
+    atexit._clear = _clear_exit_hooks  # noqa: SLF001 - see above
 
 
 def share(modules: Iterable[str]) -> str:

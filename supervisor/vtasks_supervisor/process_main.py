@@ -39,6 +39,7 @@ ORPHANED = 75
 async def main(luggage: Luggage) -> None:
     """Run the actor and leave the process, whatever threads the actor has left behind."""
     code = 1
+    preload.keep_exit_hooks_no_more()
     control = os.dup(luggage.control.fileno())  # the channel closes its own
     try:
         code = await _live(luggage, control)

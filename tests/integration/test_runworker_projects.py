@@ -4,6 +4,7 @@ import signal
 import sys
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.integration.outages import backends
@@ -101,6 +102,55 @@ class TestWhatShouldNotBeForked:
         stage.ledger.wait_for("sold")
         assert "forking is not safe" not in worker.log
         assert "shares no memory" not in worker.log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere everything is spawned")
+class TestAModuleThatRegistersAnExitHook:
+    MODULE = f"""{HEAD}import atexit
+import multiprocessing
+import os
+
+atexit.register(lambda: record("left", pid=os.getpid()))
+
+
+@task
+def send(key):
+    child = multiprocessing.get_context("fork").Process(target=os.getpid)
+    child.start()
+    child.join()
+    record(key, pid=child.pid, code=child.exitcode)
+"""
+    FRESH = "from vtasks_supervisor import fork_server\n\nfork_server.KNOWN = False\n"
+    TICKER = "import threading\nthreading.Thread(target=until_open, args=('end',), daemon=True).start()\n"
+
+    @pytest.mark.parametrize(
+        ("package", "more", "parent"),
+        [
+            ("", "", "vtasks: fork server"),
+            (FRESH, "", "multiprocessing.forkserver"),
+            ("", TICKER, "vtasks: supervisor"),
+        ],
+        ids=["copied", "forked", "spawned"],
+    )
+    def test_it_runs_at_the_end_of_each_actor_and_of_no_process_that_a_task_forks(
+        self, stage, project, package, more, parent
+    ):
+        module = project.app("shop", self.MODULE + more)
+        (module.parent / "__init__.py").write_text(package)
+        worker = stage.worker("--processes", "2", **project.environment)
+        eventually(lambda: len(worker.actors()) == 2, "both actors")
+        actors = set(worker.actors().values())
+        for pid in actors:
+            assert parent in " ".join(psutil.Process(psutil.Process(pid).ppid()).cmdline())
+        stage.broker.push([call("shop.tasks.send", "sold")])
+        [child] = stage.ledger.wait_for("sold")
+        worker.send(signal.SIGTERM)
+
+        assert worker.exit_code() == 0
+        left = [entry["pid"] for entry in stage.ledger.read("left")]
+        assert {pid: left.count(pid) for pid in actors} == dict.fromkeys(actors, 1)
+        assert child["code"] == 0
+        assert child["pid"] not in left
 
 
 class TestAModuleThatConnectsWhenItIsImported:
