@@ -213,6 +213,46 @@ def send(key):
         assert "Cannot import" not in worker.log
 
 
+class TestAProcessThatGetsNoThread:
+    SCARCE = f"""{HEAD}import threading
+
+from django.contrib.auth.models import Group
+from tests.workapp.tasks import ALIAS, is_open
+
+start = threading.Thread.start
+
+
+def start_if_there_is_one(thread):
+    if thread.name.startswith("vtasks-orm") and not is_open("threads"):
+        record("refused")
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+
+threading.Thread.start = start_if_there_is_one
+
+
+@task
+async def send(key):
+    record("begun")
+    await Group.objects.using(ALIAS).aexists()
+    record(key)
+"""
+
+    def test_an_async_task_that_needs_one_for_the_orm_waits_for_it(self, stage, project):
+        project.app("shop", self.SCARCE)
+        stage.broker.push([call("shop.tasks.send", "sold")])
+        stage.worker(**project.environment)
+        stage.ledger.wait_for("refused", "begun", times=2)
+        assert stage.failed() == {}
+        stage.ledger.open("threads")
+        stage.ledger.wait_for("sold")
+        stage.until_empty()
+
+        assert stage.failed() == {}
+        assert stage.ledger.counts()["sold"] == 1
+
+
 class TestReload:
     def test_a_change_restarts_the_worker_and_gives_back_what_runs(self, stage, project):
         source = f'{HEAD}@task\ndef send(key):\n    record(key, version="one")\n    until_open(key)\n'

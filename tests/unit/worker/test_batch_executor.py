@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from django_vtasks.errors import BatchFailed
 from django_vtasks.worker.batch_executor import BatchExecutor
@@ -146,6 +147,20 @@ class TestCalls:
 
         monkeypatch.setattr(ThreadLanes, "submit", refuse)
         outcomes = await stage(of_kind("def", throw)).run("work", "work")
+
+        assert [type(outcome) for outcome in outcomes] == [Postponed] * 2
+
+    async def test_so_they_do_where_a_batch_of_the_loop_gets_no_thread_for_the_orm(self, stage, monkeypatch):
+        def refuse(self):
+            raise RuntimeError("can't start new thread")
+
+        async def work(members):
+            await sync_to_async(members.clear)()
+
+        made = stage(work)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            outcomes = await made.run("work", "work")
 
         assert [type(outcome) for outcome in outcomes] == [Postponed] * 2
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from django_vtasks.errors import TaskUnavailable
 from django_vtasks.worker import lanes
@@ -162,6 +163,27 @@ class TestOutcomes:
 
         assert isinstance(outcome, Postponed)
         assert outcome.delay > 0
+
+    async def test_one_of_the_loop_without_a_thread_for_the_orm_too_and_its_call_is_not_made_later(
+        self, stage, monkeypatch
+    ):
+        def no_thread(self):
+            raise RuntimeError("can't start new thread")
+
+        called = []
+
+        async def work(number):
+            await sync_to_async(called.append)(number)
+
+        made = stage(work)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            outcome = await made.run("work", 1)
+
+        assert isinstance(outcome, Postponed)
+        assert isinstance(await made.run("work", 2), Succeeded)
+        assert called == [2]
+        assert [seconds is None for _, _, seconds in made.ends] == [True, False]
 
 
 class TestContext:

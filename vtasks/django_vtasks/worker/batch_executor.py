@@ -13,8 +13,8 @@ from django_vtasks.brokers.base import Claim, TaskFailure
 from django_vtasks.envelope import Envelope
 from django_vtasks.observers import Run
 from django_vtasks.results import AnyTask
-from django_vtasks.worker.executor import NO_THREAD_DELAY, End, Executor, harmless, is_async, outcome_of
-from django_vtasks.worker.outcome import CANCELLED, Postponed, failure_of
+from django_vtasks.worker.executor import NO_THREAD, End, Executor, harmless, is_async, outcome_of
+from django_vtasks.worker.outcome import Outcome, failure_of
 
 type _Ended = tuple[Run, BaseException | None, TracebackType | None]
 """A run that is over, its error, and the trace that this had."""
@@ -58,7 +58,7 @@ class BatchExecutor(Executor):
             self._threads.submit(lambda: self._run_group_sync(_runs(task, members)))
         except RuntimeError:
             for claim in members:
-                self._ended(claim, Postponed(NO_THREAD_DELAY), None)
+                self._ended(claim, NO_THREAD, None)
 
     def _run_group_sync(self, runs: Sequence[Run]) -> Sequence[End]:
         begun = time.monotonic()
@@ -89,23 +89,23 @@ class BatchExecutor(Executor):
     async def _run_group_async(self, runs: Sequence[Run]) -> None:
         begun = time.monotonic()
         with self._orm.lane():
-            is_over = await self._group_ended(runs)
+            not_its_fault = await self._group_stopped(runs)
         seconds = time.monotonic() - begun
         for run in runs:
-            if is_over:
+            if not_its_fault is None:
                 self._ended(run.claim, outcome_of(run), seconds)
             else:
-                self._ended(run.claim, CANCELLED, None)
+                self._ended(run.claim, not_its_fault, None)
 
-    async def _group_ended(self, runs: Sequence[Run]) -> bool:
-        """Run a group; return whether it has come to its end."""
+    async def _group_stopped(self, runs: Sequence[Run]) -> Outcome | None:
+        """Run a group; return what becomes of it when it has not come to its own end."""
         try:
             await self._report_starts(runs)
             value = await self._call_async(runs[0], [_members(runs)], {})
             fates = batches.fates_of_return(value, _ids(runs))
         except BaseException as error:  # noqa: BLE001 - the border to user code
-            if isinstance(error, asyncio.CancelledError) and (self._cancelling or self._is_ending()):
-                return False
+            if (not_its_fault := self._not_a_failure(error)) is not None:
+                return not_its_fault
             fates = batches.fates_of_error(error, _ids(runs))
         for run, reason, trace in self._told_of(runs, fates):
             try:
@@ -115,7 +115,7 @@ class BatchExecutor(Executor):
                 _restore(error, trace)
             else:
                 await self._report_end(run, None)
-        return True
+        return None
 
     def _told_of(self, runs: Sequence[Run], fates: Fates) -> list[_Ended]:
         """Note the end of each run; return those of which somebody is told."""

@@ -17,7 +17,7 @@ from django_vtasks.errors import TaskUnavailable
 from django_vtasks.observers import Observer, Run
 from django_vtasks.publishing import plain
 from django_vtasks.results import AnyTask
-from django_vtasks.worker.lanes import OrmLanes, ThreadLanes
+from django_vtasks.worker.lanes import NoThread, OrmLanes, ThreadLanes
 from django_vtasks.worker.outcome import CANCELLED, SUCCEEDED, Failed, Outcome, Postponed, failure_of
 from django_vtasks.worker.registry import Registry
 
@@ -27,7 +27,7 @@ type End = tuple[Claim, Outcome, float | None]
 type Ended = Callable[[Claim, Outcome, float | None], None]
 type ContextHook = Callable[[TaskContext[..., Any]], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 
-NO_THREAD_DELAY = 1.0
+NO_THREAD = Postponed(1.0)
 UNAVAILABLE_DELAY = 30.0
 """Seconds after which a worker looks again at a task whose module cannot be imported."""
 
@@ -109,7 +109,7 @@ class Executor:
         try:
             self._threads.submit(lambda: [self._run_sync(Run(task, claim, time.time()))])
         except RuntimeError:
-            self._ended(claim, Postponed(NO_THREAD_DELAY), None)
+            self._ended(claim, NO_THREAD, None)
 
     def _run_sync(self, run: Run) -> End:
         begun = time.monotonic()
@@ -155,7 +155,8 @@ class Executor:
         # Receivers run in the task's lane too: with its connection, and one task's beside another's.
         with self._orm.lane():
             outcome = await self._outcome_of_async(run)
-        self._ended(run.claim, outcome, None if outcome is CANCELLED else time.monotonic() - begun)
+        has_ended = outcome is not CANCELLED and outcome is not NO_THREAD
+        self._ended(run.claim, outcome, time.monotonic() - begun if has_ended else None)
 
     async def _outcome_of_async(self, run: Run) -> Outcome:
         observer = self._observer
@@ -168,8 +169,8 @@ class Executor:
                         observer.started(run)
             value = plain(await self._call_async(run, self._arguments(run), run.claim.envelope.kwargs))
         except BaseException as error:  # noqa: BLE001 - the border to user code
-            if isinstance(error, asyncio.CancelledError) and (self._cancelling or self._is_ending()):
-                return CANCELLED
+            if (not_its_fault := self._not_a_failure(error)) is not None:
+                return not_its_fault
             run.finished_at = time.time()
             run.failure = failure_of(error)
             await self._report_end(run, None)
@@ -178,6 +179,12 @@ class Executor:
             if observer.tells_of_end(run):
                 await self._report_end(run, value)
         return outcome_of(run)
+
+    def _not_a_failure(self, error: BaseException) -> Outcome | None:
+        """Return what becomes of a task whose error is none of its own."""
+        if isinstance(error, asyncio.CancelledError) and (self._cancelling or self._is_ending()):
+            return CANCELLED
+        return NO_THREAD if isinstance(error, NoThread) else None
 
     async def _report_end(self, run: Run, value: Any) -> None:
         with harmless(run):

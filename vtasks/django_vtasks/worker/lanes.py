@@ -197,6 +197,10 @@ def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) ->
         logger.debug("A thread ended after its loop had been closed")
 
 
+class NoThread(RuntimeError):
+    """The system has no thread for a task of the loop that touches the ORM."""
+
+
 class OrmLanes:
     """A thread for each running async task that touches the ORM, so that none shares another's connection."""
 
@@ -218,7 +222,7 @@ class OrmLanes:
 
     def back(self, lane: "_Lane") -> None:
         """Take back a lane from the task that has ended."""
-        if lane.is_busy:
+        if lane.is_busy or lane.has_no_thread:
             # A call that the task no longer waits for; the next task shall not wait for it either.
             self._all.remove(lane)
             lane.close()
@@ -279,6 +283,7 @@ class _Lane(ThreadPoolExecutor):
         super().__init__(max_workers=1, thread_name_prefix="vtasks-orm")
         self._used = False
         self._last: Future[Any] | None = None
+        self.has_no_thread = False
 
     @property
     def is_busy(self) -> bool:
@@ -287,7 +292,14 @@ class _Lane(ThreadPoolExecutor):
 
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         self._used = True
-        future = super().submit(fn, *args, **kwargs)
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except RuntimeError as error:
+            if self._threads:
+                raise
+            self.has_no_thread = True
+            self.shutdown(wait=False, cancel_futures=True)  # it keeps what it could not begin
+            raise NoThread(str(error)) from error
         self._last = future
         return future
 
