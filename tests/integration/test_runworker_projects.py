@@ -35,9 +35,7 @@ class TestAModuleThatCannotBeImported:
         assert worker.log_lines("ModuleNotFoundError: No module named 'no_such_module'")
         assert worker.log_lines(f'File "{module}"')
         report = pages.until("/health", 503)
-        assert report["problems"] == [
-            "shop.tasks cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"
-        ]
+        assert report["problems"] == ["shop.tasks cannot be imported: ModuleNotFoundError"], "the log alone says more"
         assert pages.status("/live") == 200
         assert pages.until("/ready", 200) == {"ready": True}
         eventually(lambda: stage.broker.depth("default").delayed == 1, "the task waits")

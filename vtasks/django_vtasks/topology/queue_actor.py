@@ -61,7 +61,7 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class BrokenModules:
-    """What an actor says of tasks modules that it could not import: the error of each."""
+    """What an actor says of modules that it could not import: the type of each error, whose text may hold secrets."""
 
     errors: Mapping[str, str]
 
@@ -167,8 +167,9 @@ class QueueActor(Actor[object]):
 def _registry(context: Context) -> Registry:
     registry = Registry()
     registry.load()
-    errors = {module: f"{type(error).__name__}: {error}" for module, error in registry.errors.items()}
+    errors = registry.errors
     if errors and not registry.modules:
-        raise ConfigError("No tasks module can be imported: " + "; ".join(f"{m}: {e}" for m, e in errors.items()))
-    context.say(BrokenModules(errors))
+        reasons = (f"{module}: {type(error).__name__}: {error}" for module, error in errors.items())
+        raise ConfigError("No tasks module can be imported: " + "; ".join(reasons))
+    context.say(BrokenModules({module: type(error).__name__ for module, error in errors.items()}))
     return registry
