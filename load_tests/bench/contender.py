@@ -37,12 +37,22 @@ class Contender:
     """Whose versions stand in each line of results, the contender's own first."""
     backends: Mapping[str, tuple[str, ...]]
     """The servers it works on, each with what must be installed besides."""
+    promise: str
+    """What becomes of a task whose process is killed, in the configuration that is measured."""
     worker: Callable[[int, int, str], Commands]
-    """The commands that start this many processes of this concurrency for a queue; programs of its environment."""
+    """The commands that start this many processes of this concurrency for a queue; programs of its environment.
+
+    Who takes no concurrency on the command line finds it in BENCH_CONCURRENCY.
+    """
     lacks: Mapping[str, str] = field(default_factory=dict)
     """Scenarios that it cannot take part in, and why."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """What its workers and its producer need in their environment."""
+
+    @property
+    def quickest(self) -> str:
+        """The task that does nothing in the way it likes best."""
+        return "noop_sync" if "noop" in self.lacks else "noop"
 
     def excuse(self, scenario: str, backend: str) -> str | None:
         """Return why it does not take part, None if it does."""

@@ -8,6 +8,7 @@ CONTENDER = Contender(
     requirements=("arq==0.28.0", "hiredis"),
     distributions=("arq", "redis", "hiredis"),
     backends={"valkey": ()},
+    promise="runs again when its mark of 310 s has run out: at least once",
     worker=each_alone(["arq", "on_arq.WorkerSettings", "--custom-log-dict=on_arq.LOGGING"]),
-    lacks=NO_SYNC | NO_SYNC_ENQUEUE | NO_BATCH | NO_BULK | {"storm": "has no unique tasks but jobs of a given id"},
+    lacks=NO_SYNC | NO_SYNC_ENQUEUE | NO_BATCH | NO_BULK,
 )

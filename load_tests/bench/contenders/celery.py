@@ -8,6 +8,7 @@ CONTENDER = Contender(
     requirements=("celery[redis]==5.7.0", "hiredis"),
     distributions=("celery", "kombu", "redis", "hiredis"),
     backends={"valkey": ()},
+    promise="is lost: acknowledged before it runs, unless one asks for acks_late: at most once",
     worker=each_alone(
         [
             *("celery", "--app=on_celery", "--quiet", "worker", "--pool=threads", "--concurrency={concurrency}"),

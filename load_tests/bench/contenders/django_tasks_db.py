@@ -8,6 +8,7 @@ CONTENDER = Contender(
     requirements=("django-tasks-db==0.13.0", "django>=6.0", "psycopg[binary]"),
     distributions=("django-tasks-db", "django", "psycopg"),
     backends={"postgres": (), "sqlite": (), "mariadb": ("mysqlclient>=2.2.1",)},
+    promise="stays RUNNING: nothing looks for it",
     worker=each_alone(
         ["python", "-m", "django", "db_worker", "--queue-name={queue}", "--no-startup-delay", "--verbosity=0"]
     ),

@@ -8,6 +8,10 @@ CONTENDER = Contender(
     requirements=("django-vtasks[metrics,valkey]==3.2.0", "django>=6.0", "psycopg[binary]", "uvloop"),
     distributions=("django-vtasks", "django", "django-vcache", "orjson", "psycopg", "uvloop"),
     backends={"valkey": (), "postgres": (), "sqlite": (), "mariadb": ("mysqlclient>=2.2.1",)},
+    promise=(
+        "runs again after a sweep, one each 30 s, when the heartbeat of 15 s has run out: at least once; "
+        "members of a batch are lost"
+    ),
     worker=each_alone(
         ["python", "-m", "django", "runworker", "--verbosity=0", "--queue={queue}", "--concurrency={concurrency}"]
     ),

@@ -8,6 +8,7 @@ CONTENDER = Contender(
     requirements=("dramatiq[redis]==2.2.1", "hiredis"),
     distributions=("dramatiq", "redis", "hiredis"),
     backends={"valkey": ()},
+    promise="runs again when its worker's heartbeat is 60 s old: at least once",
     worker=one_parent(
         ["dramatiq", "on_dramatiq", "--processes={processes}", "--threads={concurrency}", "--skip-logging"]
     ),

@@ -8,11 +8,12 @@ CONTENDER = Contender(
     requirements=("procrastinate==3.10.0", "psycopg[binary]"),
     distributions=("procrastinate", "psycopg"),
     backends={"postgres": ()},
+    promise="stays as it is until somebody's own periodic task retries stalled jobs",
     worker=each_alone(
         [
             *("procrastinate", "--app=on_procrastinate.app", "--log-level=warning"),
             *("worker", "--concurrency={concurrency}"),
         ]
     ),
-    lacks=NO_SYNC_ENQUEUE | NO_BATCH | {"storm": "has no unique tasks but locks of a given name"},
+    lacks=NO_SYNC_ENQUEUE | NO_BATCH,
 )

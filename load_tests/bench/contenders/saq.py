@@ -8,6 +8,7 @@ CONTENDER = Contender(
     requirements=("saq[hiredis,postgres]==0.26.4", "typing-extensions"),
     distributions=("saq", "redis", "hiredis", "psycopg"),
     backends={"valkey": (), "postgres": ()},
+    promise="is aborted by a sweep, as it has one attempt and 10 s, unless one gives it more: at most once",
     worker=one_parent(["saq", "on_saq.settings", "--workers={processes}", "--quiet"]),
-    lacks=NO_SYNC | NO_SYNC_ENQUEUE | NO_BATCH | NO_BULK | {"storm": "has no unique tasks but jobs of a given key"},
+    lacks=NO_SYNC | NO_SYNC_ENQUEUE | NO_BATCH | NO_BULK,
 )

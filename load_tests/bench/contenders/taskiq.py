@@ -8,6 +8,7 @@ CONTENDER = Contender(
     requirements=("taskiq==0.13.0", "taskiq-redis==1.2.4", "hiredis", "uvloop"),
     distributions=("taskiq", "taskiq-redis", "redis", "hiredis", "uvloop"),
     backends={"valkey": ()},
+    promise="runs again after 10 minutes without an acknowledgement, which comes when it is done: at least once",
     worker=one_parent(
         [
             *("taskiq", "worker", "on_taskiq:broker", "--workers={processes}", "--max-async-tasks={concurrency}"),

@@ -12,6 +12,7 @@ CONTENDER = Contender(
     requirements=(f"{ROOT}[valkey,postgres,uvloop,metrics]",),
     distributions=("django-vtasks", "django", "valkey", "libvalkey", "psycopg", "uvloop"),
     backends={"valkey": (), "postgres": (), "sqlite": (), "mariadb": ("mysqlclient>=2.2.1",)},
+    promise="runs again at once, in another process: at least once",
     worker=one_parent(
         [
             *("python", "-m", "django", "runworker", "--verbosity=0", "--queue={queue}"),

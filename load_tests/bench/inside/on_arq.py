@@ -30,7 +30,7 @@ async def hold(ctx, number):
 class WorkerSettings:
     functions = [noop, sleep, payload, hold]  # noqa: RUF012 - as in arq's documentation
     redis_settings = _redis
-    max_jobs = 100
+    max_jobs = int(os.environ.get("BENCH_CONCURRENCY", "100"))
 
 
 async def aprepare():
@@ -40,6 +40,10 @@ async def aprepare():
 
 async def aenqueue(task, args):
     await _pool.enqueue_job(task, *args)
+
+
+async def aenqueue_unique(task, args):
+    await _pool.enqueue_job(task, *args, _job_id=f"{task}-{args[0]}")
 
 
 async def aclose():

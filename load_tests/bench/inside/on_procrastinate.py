@@ -1,9 +1,11 @@
 """Tasks in Procrastinate."""
 
 import os
+from contextlib import suppress
 
 import work
 from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import AlreadyEnqueued
 
 app = App(connector=PsycopgConnector(conninfo=os.environ["BENCH_POSTGRES_DSN"]))
 
@@ -24,6 +26,11 @@ async def aprepare():
 
 async def aenqueue(task, args):
     await TASKS[task].defer_async(**dict(zip(NAMES, args, strict=False)))
+
+
+async def aenqueue_unique(task, args):
+    with suppress(AlreadyEnqueued):
+        await TASKS[task].configure(queueing_lock=f"{task}-{args[0]}").defer_async(number=args[0])
 
 
 async def aenqueue_many(task, calls):

@@ -1,11 +1,13 @@
 """Tasks in RQ, whose processes of one task each end without flushing."""
 
 import os
+from contextlib import suppress
 
 import work
 from recorder import flush, record
 from redis import Redis
 from rq import Queue
+from rq.exceptions import DuplicateJobError
 
 REDIS_URL = os.environ["BENCH_REDIS_URL"]
 queue = Queue("default", connection=Redis.from_url(REDIS_URL))
@@ -40,6 +42,11 @@ def hold(number):
 
 def enqueue(task, args):
     queue.enqueue_call(f"on_rq.{task}", args)
+
+
+def enqueue_unique(task, args):
+    with suppress(DuplicateJobError):
+        queue.enqueue_call(f"on_rq.{task}", args, job_id=f"{task}-{args[0]}", unique=True)
 
 
 def enqueue_many(task, calls):

@@ -24,7 +24,11 @@ async def hold(ctx, *, number):
     await work.hold(number)
 
 
-settings = {"queue": queue, "functions": [noop, sleep, payload, hold], "concurrency": 100}
+settings = {
+    "queue": queue,
+    "functions": [noop, sleep, payload, hold],
+    "concurrency": int(os.environ.get("BENCH_CONCURRENCY", "100")),
+}
 
 
 async def aprepare():
@@ -33,6 +37,10 @@ async def aprepare():
 
 async def aenqueue(task, args):
     await queue.enqueue(task, **dict(zip(("number", "text"), args, strict=False)))
+
+
+async def aenqueue_unique(task, args):
+    await queue.enqueue(task, number=args[0], key=f"{task}-{args[0]}")
 
 
 async def aclose():

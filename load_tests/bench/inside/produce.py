@@ -1,7 +1,7 @@
 """Enqueue for the harness: reads commands from standard input, a line of JSON each, and answers with one.
 
 BENCH_MODULE names the contender's module. It has ``enqueue(task, args)`` or ``aenqueue(task, args)``, and where it can
-``enqueue_many(task, [args])`` or its twin, ``prepare()`` or its twin, and ``aenqueue_unique(task, args)``; with
+``enqueue_many(task, [args])``, ``enqueue_unique(task, args)`` and ``prepare()``, or their twins; with
 ``enqueue_of(task)`` or its twin, what a user calls is called without a step between.
 """
 
@@ -108,12 +108,15 @@ class Producer:
         return {"times": times}
 
     def storm(self, task, keys, seconds):
-        """Enqueue unique tasks with few arguments, in turns, for a while, and each once at least."""
-        unique, deadline = self.module.aenqueue_unique, time.perf_counter() + seconds
+        """Enqueue unique tasks with few arguments, from 50 coroutines if it can, for a while; each once at least."""
+        unique, deadline = self.has("enqueue_unique", "aenqueue_unique"), time.perf_counter() + seconds
         began, calls = time.perf_counter(), 0
         while calls < keys or time.perf_counter() < deadline:
-            numbers = range(calls, calls + keys)
-            self.runner.run(self._together(unique, task, iter([(number % keys,) for number in numbers])))
+            if asyncio.iscoroutinefunction(unique):
+                self.runner.run(self._together(unique, task, iter([(number,) for number in range(keys)])))
+            else:
+                for number in range(keys):
+                    unique(task, (number,))
             calls += keys
         return {"count": calls, "seconds": time.perf_counter() - began}
 
