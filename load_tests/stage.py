@@ -115,6 +115,22 @@ def yardstick(settings: Mapping[str, Any]) -> dict[str, float]:
     return {"lpush/s": float(lines[-1].split(",")[1].strip('"'))}
 
 
+def server(settings: Mapping[str, Any]) -> str:
+    """Return the name and the version of the server that has the tasks; Django is set up."""
+    from django.db import connection
+
+    if url := settings["TASKS"]["default"].get("OPTIONS", {}).get("BROKER_URL"):
+        import valkey
+
+        return f"Valkey {valkey.Valkey.from_url(url).info('server')['valkey_version']}"
+    statement = "SELECT sqlite_version()" if connection.vendor == "sqlite" else "SELECT version()"
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        (version,) = cursor.fetchone()
+    names = {"sqlite": "SQLite ", "mysql": "MariaDB ", "postgresql": ""}  # PostgreSQL says its name itself
+    return f"{names[connection.vendor]}{version}"
+
+
 class Worker:
     """A ``runworker`` process of its own."""
 

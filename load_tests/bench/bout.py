@@ -19,6 +19,7 @@ from load_tests.bench.workers import Workers
 
 PATIENCE = 30.0
 """Seconds without a task after which no more is to come."""
+FILL_WITHIN = 600.0
 POLL = 0.02
 LONG_ENOUGH = 0.5
 """Seconds of work whose CPU time says something: the kernel counts it in hundredths of a second."""
@@ -77,7 +78,8 @@ class Bout:
         self.workers: Workers | None = None
         self.has_stalled = False
         """Whether tasks that were waited for did not come."""
-        self.connections = 0
+        self._others = 0
+        """How many clients the server had before there were workers."""
 
     def __enter__(self) -> Self:
         with ExitStack() as failed:
@@ -104,16 +106,16 @@ class Bout:
         self.producer = self._stack.enter_context(Producer(self._python, self._environ, self._directory))
         self.producer.ask("prepare")
 
-    def fill(self, task: str, count: int, first: int = 0, seconds: float = 3600.0) -> int:
+    def fill(self, task: str, count: int, first: int = 0, seconds: float = FILL_WITHIN) -> int:
         """Enqueue tasks with numbers from ``first``; return how many, in the time."""
         return int(self.producer.ask("fill", task=task, first=first, number=count, seconds=seconds)["count"])
 
     def start(self, processes: int = 1, concurrency: int = CONCURRENCY, queue: str = "default") -> Workers:
         """Start workers."""
-        before = self.store.connections() or 0
+        self._others = self.store.connections() or 0
         commands = self.contender.worker(processes, concurrency, queue)
-        self.workers = Workers(commands, self._environ, self._directory)
-        self.connections = -before
+        environ = self._environ | {"BENCH_CONCURRENCY": str(concurrency)}
+        self.workers = Workers(commands, environ, self._directory)
         return self.workers
 
     def sample(self) -> Sample:
@@ -159,7 +161,7 @@ class Bout:
     def count_connections(self) -> int | None:
         """Return how many connections the workers have to the server."""
         now = self.store.connections()
-        return None if now is None else now + self.connections
+        return None if now is None else now - self._others
 
     def end(self, expected: Iterable[int]) -> tuple[list[records.Run], records.Exactness]:
         """Stop the workers; return what ran, and whether it is what should have."""

@@ -13,9 +13,8 @@ PAYLOADS = 4000
 
 def scenarios(backlog: int = MILLION) -> dict[str, Scenario]:
     """Return all scenarios; ``backlog`` is how long the long queue is."""
-    noop = Drain("noop")
     found = (
-        _drain("noop", noop),
+        _drain("noop", Drain("noop")),
         _drain("noop_two", Drain("noop", processes=2)),
         _drain("noop_sync", Drain("noop_sync")),
         _drain("sleep", Drain("sleep")),
@@ -24,7 +23,7 @@ def scenarios(backlog: int = MILLION) -> dict[str, Scenario]:
         Scenario("enqueue", others.enqueue),
         Scenario("storm", others.storm),
         Scenario("latency", others.latency, most=STEADY),
-        Scenario("backlog", partial(others.backlog, backlog), paced=noop, most=100_000),
+        Scenario("backlog", partial(others.backlog, backlog), paced=Drain(), most=100_000),
         Scenario("memory", others.memory),
         Scenario("idle", others.idle),
         Scenario("start", others.start),

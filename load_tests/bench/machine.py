@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
+GIT_TIMEOUT = 20.0
 
 
 def describe() -> dict[str, str | int]:
@@ -60,8 +61,9 @@ def _git(*arguments: str) -> str:
             check=False,
             capture_output=True,
             text=True,
+            timeout=GIT_TIMEOUT,
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
 

@@ -41,6 +41,8 @@ class Matrix:
     """How many cores others may use when a measurement begins; it waits a while for that."""
     say: Callable[[str], None] = lambda _: None
     _began: str = field(default_factory=machine.now)
+    _rates: dict[tuple[str, str, Drain], float] = field(default_factory=dict)
+    """What was found by calibration."""
     _pythons: dict[tuple[str, str], Path] = field(default_factory=dict)
     _versions: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
@@ -82,13 +84,16 @@ class Matrix:
             for contender in _turned(taking_part, repetition):
                 self.say(f"{scenario.name} on {backend}, {repetition + 1} of {self.repetitions}: {contender.name}")
                 line = self._line(scenario, contender, backend, repetition=repetition, yardstick=yardstick)
+                line.server = store.version
                 if self.calm is not None:
                     machine.wait_until_calm(self.calm, PATIENCE)
+                began = time.monotonic()
                 try:
                     with self._bout(contender, backend, store) as bout:
                         _fill_in(line, scenario.measure(bout, counts[contender.name]))
                 except Exception as error:  # noqa: BLE001 - as above
                     line.error = str(error)
+                line.seconds = time.monotonic() - began
                 yield line
 
     def _count(self, scenario: Scenario, contender: Contender, backend: str, store: Store) -> int:
@@ -97,12 +102,18 @@ class Matrix:
             return scenario.most
         if self.count is not None:
             return self.count
+        key = contender.name, backend, scenario.paced
+        if key not in self._rates:
+            self._rates[key] = self._rate(scenario.paced, scenario.most, contender, backend, store)
+        return int(round(max(LEAST, min(scenario.most, self._rates[key] * self.seconds)), -2))
+
+    def _rate(self, drain: Drain, most: int, contender: Contender, backend: str, store: Store) -> float:
         count = FIRST_TRY
         while True:
             with self._bout(contender, backend, store) as bout:
-                rate, seconds = _pace(bout, scenario.paced, count)
-            if seconds > LONG_ENOUGH or count * GROWTH > scenario.most:
-                return int(round(max(LEAST, min(scenario.most, rate * self.seconds)), -2))
+                rate, seconds = _pace(bout, drain, count)
+            if seconds > LONG_ENOUGH or count * GROWTH > most:
+                return rate
             count *= GROWTH
 
     def _bout(self, contender: Contender, backend: str, store: Store) -> Bout:
@@ -124,7 +135,7 @@ class Matrix:
         contender: Contender,
         backend: str,
         *,
-        repetition: int = 0,
+        repetition: int | None = None,
         skipped: str | None = None,
         error: str | None = None,
         yardstick: dict[str, float] | None = None,
@@ -149,8 +160,7 @@ class Matrix:
 
 def _pace(bout: Bout, drain: Drain, count: int) -> tuple[float, float]:
     """Return how many tasks a second run, and for how many seconds that was watched."""
-    bout.fill(drain.task, count)
-    bout.start(drain.processes, queue=drain.queue)
+    drain.begin(bout, count)
     bout.wait_for(1, strict=True)
     deadline = time.monotonic() + CUT
     while bout.written() < count and time.monotonic() < deadline:

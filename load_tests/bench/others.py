@@ -29,8 +29,7 @@ def enqueue(bout: Bout, count: int) -> Measurement:
     for name, do in WAYS.items():
         if f"enqueue {name}" in lacks:
             continue
-        task = "noop_sync" if "noop" in lacks else "noop"
-        answer = bout.producer.ask(do, task=task, first=first, seconds=ENQUEUE_SECONDS)
+        answer = bout.producer.ask(do, task=bout.contender.quickest, first=first, seconds=ENQUEUE_SECONDS)
         figures[name] = answer["count"] / answer["seconds"]
         first += answer["count"]
     bout.start()
@@ -52,7 +51,7 @@ def storm(bout: Bout, count: int) -> Measurement:
 
 def latency(bout: Bout, count: int) -> Measurement:
     """Enqueue 100 tasks a second; measure from before the call to the task's first line."""
-    task = _quick(bout)
+    task = bout.contender.quickest
     workers = bout.start()
     _warm_up(bout, task, 20)
     time.sleep(1.0)
@@ -78,7 +77,7 @@ def latency(bout: Bout, count: int) -> Measurement:
 
 def backlog(size: int, bout: Bout, count: int) -> Measurement:
     """Run some tasks of a very long queue, then as many of a queue that has no more."""
-    task = _quick(bout)
+    task = bout.contender.quickest
     waiting = bout.fill(task, size, seconds=FILL_SECONDS)
     count = min(count, waiting)
     bout.start()
@@ -89,7 +88,7 @@ def backlog(size: int, bout: Bout, count: int) -> Measurement:
     doubled = len(runs) - len({run.number for run in runs})
     slow = records.rate(runs[:count])
     bout.begin_anew()
-    plain = Drain(task)(bout, count)
+    plain = Drain()(bout, count)
     rate = plain.figures["tasks/s"]
     assert rate is not None
     exactness = records.Exactness(plain.exactness.missing, plain.exactness.doubled + doubled)
@@ -99,8 +98,7 @@ def backlog(size: int, bout: Bout, count: int) -> Measurement:
 
 def memory(bout: Bout, count: int) -> Measurement:
     """Add up the PSS of eight processes that have worked, with their parents."""
-    task = _sleeping(bout)
-    bout.fill(task, WARM_UP)
+    bout.fill("sleep", WARM_UP)
     workers = bout.start(ACTORS, concurrency=20)
     bout.wait_for(WARM_UP)
     time.sleep(2.0)
@@ -115,7 +113,7 @@ def memory(bout: Bout, count: int) -> Measurement:
 
 def idle(bout: Bout, count: int) -> Measurement:
     """Measure the CPU of a worker that has worked and has nothing to do."""
-    task = _quick(bout)
+    task = bout.contender.quickest
     workers = bout.start()
     _warm_up(bout, task, WARM_UP)
     time.sleep(SETTLE)
@@ -134,7 +132,7 @@ def idle(bout: Bout, count: int) -> Measurement:
 
 def start(bout: Bout, count: int) -> Measurement:
     """Measure from the worker's command to the first line of a task that waits."""
-    bout.fill(_quick(bout), 1)
+    bout.fill(bout.contender.quickest, 1)
     workers = bout.start()
     bout.wait_for(1, strict=True)
     runs, exactness = bout.end([0])
@@ -144,7 +142,7 @@ def start(bout: Bout, count: int) -> Measurement:
 def restart(bout: Bout, count: int) -> Measurement:
     """Kill -9 the process that runs a task, one of two; measure until the task begins again, if it ever does."""
     bout.start(2)
-    _warm_up(bout, _sleeping(bout), WARM_UP)
+    _warm_up(bout, "sleep", WARM_UP)
     time.sleep(2.0)
     bout.fill("hold", 1, first=WARM_UP)
     bout.wait_for(WARM_UP + 1, strict=True)
@@ -159,14 +157,6 @@ def restart(bout: Bout, count: int) -> Measurement:
     exactness = records.exactness([run for run in runs if run.number < WARM_UP], range(WARM_UP))
     exactness = exactness._replace(doubled=0)  # who is killed may have had no time to settle
     return Measurement({"ms to run again": 1000 * (again[0] - killed) if again else None}, WARM_UP + 1, exactness)
-
-
-def _quick(bout: Bout) -> str:
-    return "noop_sync" if "noop" in bout.contender.lacks else "noop"
-
-
-def _sleeping(bout: Bout) -> str:
-    return "sleep"
 
 
 def _warm_up(bout: Bout, task: str, count: int) -> None:

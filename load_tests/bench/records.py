@@ -23,11 +23,6 @@ class Exactness(NamedTuple):
     missing: int
     doubled: int
 
-    @property
-    def holds(self) -> bool:
-        """Whether each ran exactly once."""
-        return not self.missing and not self.doubled
-
 
 def written(directory: Path) -> int:
     """Return how many runs have been written so far."""

@@ -1,10 +1,19 @@
 """Lines of results: one JSON object for each measurement, with all that is needed to judge it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+OWN = "own-"
+"""What the names of this package's own scenarios begin with: some are called like those of all contenders."""
+COMMON = "common"
+"""The name of what all following lines of a file have in common, on a line of its own."""
+
+
+class BadLineError(Exception):
+    """A line of a file is no result; the message says which."""
 
 
 @dataclass(kw_only=True)
@@ -16,7 +25,8 @@ class Line:
     backend: str
     run: str = ""
     """When the benchmark was begun: only repetitions of one run are compared."""
-    repetition: int = 0
+    repetition: int | None = None
+    """None: the contender has no part in any, or could not be made ready for them."""
     durable: bool = False
     figures: dict[str, float | None] = field(default_factory=dict)
     """None: it never happened."""
@@ -30,6 +40,9 @@ class Line:
     pss: float | None = None
     processes: int | None = None
     connections: int | None = None
+    seconds: float | None = None
+    """How long all of it took: to fill, to start, to measure, to end."""
+    server: str = ""
     yardstick: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""
@@ -47,9 +60,8 @@ class Line:
         return self.skipped is None and self.error is None and not self.missing and not self.doubled
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read a line; what other versions have written besides is ignored."""
-        values: dict[str, Any] = json.loads(text)
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """Make a line of JSON's values; what other versions have written besides is ignored."""
         return cls(**{name: value for name, value in values.items() if name in cls.__dataclass_fields__})
 
     def to_json(self) -> str:
@@ -65,4 +77,19 @@ def append(path: Path, line: Line) -> None:
 
 def read(paths: Iterable[Path]) -> list[Line]:
     """Return the lines of files."""
-    return [Line.from_json(text) for path in paths for text in path.read_text().splitlines() if text]
+    return [line for path in paths for line in _read(path)]
+
+
+def _read(path: Path) -> Iterator[Line]:
+    common: dict[str, Any] = {}
+    for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        if not text:
+            continue
+        try:
+            values = json.loads(text)
+            if COMMON in values:
+                common = values[COMMON]
+            else:
+                yield Line.from_values(common | values)
+        except (ValueError, TypeError) as error:
+            raise BadLineError(f"{path}, line {number}, is no result: {error}") from None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from load_tests.bench import records
 from load_tests.bench.bout import Bout, Costs, costs
+from load_tests.bench.workers import Workers
 
 type Figures = dict[str, float | None]
 
@@ -37,19 +38,15 @@ class Scenario:
 class Drain:
     """Let workers loose on a full queue: from the first start of a task to the last."""
 
-    task: str
+    task: str | None = None
+    """None: that which does nothing in the way that the contender likes best."""
     processes: int = 1
     queue: str = "default"
     unit: str = "tasks/s"
 
     def __call__(self, bout: Bout, count: int) -> Measurement:
         """Drain ``count`` tasks."""
-        bout.fill(self.task, count)
-        return self.run(bout, count)
-
-    def run(self, bout: Bout, count: int) -> Measurement:
-        """Drain the ``count`` tasks that wait."""
-        workers = bout.start(self.processes, queue=self.queue)
+        workers = self.begin(bout, count)
         bout.wait_for(1)
         before = bout.sample()
         bout.wait_for(count)
@@ -60,3 +57,8 @@ class Drain:
         cost = costs(before, after)
         figures: Figures = {self.unit: records.rate(runs)}
         return Measurement(figures, len(runs), exactness, cost, pss, processes, connections)
+
+    def begin(self, bout: Bout, count: int) -> Workers:
+        """Fill the queue, and let workers loose."""
+        bout.fill(self.task or bout.contender.quickest, count)
+        return bout.start(self.processes, queue=self.queue)

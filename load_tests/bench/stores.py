@@ -1,6 +1,7 @@
 """Where tasks are kept: a server of its own for the whole benchmark, emptied for each run."""
 
 import re
+import sqlite3
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
@@ -20,6 +21,9 @@ BACKENDS = ("valkey", "postgres", "sqlite", "mariadb")
 
 class Store(ABC):
     """A kind of server, running."""
+
+    version = ""
+    """What the server is."""
 
     def __init__(self, keeper: psutil.Process | None) -> None:
         self._keeper = keeper
@@ -59,6 +63,7 @@ class Valkey(Store):
 
         self._url = url
         self._client = valkey.Valkey.from_url(url)
+        self.version = f"Valkey {self._client.info('server')['valkey_version']}"
 
     @override
     def empty(self, directory: Path) -> dict[str, Any]:
@@ -89,6 +94,7 @@ class Postgres(Store):
 
         self._host = host
         self._connection = psycopg.connect(host=host, user="vtasks", dbname="postgres", autocommit=True)
+        self.version = f"PostgreSQL {self._connection.info.parameter_status('server_version')}"
 
     @override
     def empty(self, directory: Path) -> dict[str, Any]:
@@ -124,16 +130,22 @@ class MariaDB(Store):
     def __init__(self, keeper: psutil.Process, entry: dict[str, Any]) -> None:
         super().__init__(keeper)
         self._entry = entry
+        self.version = f"MariaDB {self._run('SELECT VERSION()').strip()}"
 
     @override
     def empty(self, directory: Path) -> dict[str, Any]:
-        statements = "DROP DATABASE IF EXISTS bench; CREATE DATABASE bench CHARACTER SET utf8mb4"
-        _output("mariadb", "--no-defaults", f"--socket={self._entry['HOST']}", "--user=root", "-e", statements)
+        self._run("DROP DATABASE IF EXISTS bench; CREATE DATABASE bench CHARACTER SET utf8mb4")
         return {"BENCH_DJANGO_DATABASE": self._entry | {"NAME": "bench"}}
+
+    def _run(self, statements: str) -> str:
+        socket = f"--socket={self._entry['HOST']}"
+        return _output("mariadb", "--no-defaults", socket, "--user=root", "--skip-column-names", "-e", statements)
 
 
 class SQLite(Store):
     """A file of its own for each run."""
+
+    version = f"SQLite {sqlite3.sqlite_version}"  # the environments are made from the Python that runs this
 
     @override
     def empty(self, directory: Path) -> dict[str, Any]:

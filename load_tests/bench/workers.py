@@ -82,7 +82,7 @@ class Workers:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         for popen in self._popens:
-            popen.wait()
+            popen.wait(STOP_TIMEOUT)
 
     def last_words(self, lines: int = 15) -> str:
         """Return the end of what they have said."""
