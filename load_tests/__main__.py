@@ -1,9 +1,11 @@
 """``python -m load_tests COMMAND``: what this package and its peers can do, measured."""
 
 import argparse
+import sys
 
 from load_tests import own
 from load_tests.bench import command
+from load_tests.bench.arguments import positive
 from load_tests.chaos import command as chaos
 from load_tests.report import command as report
 
@@ -23,8 +25,11 @@ def main() -> None:
         f"{', '.join(own.SCENARIOS)}; without: contenders side by side",
     )
     bench.add_argument("--backend", "--database", action="append", metavar="NAME", help="of the tasks, may be repeated")
-    bench.add_argument("--count", type=int, help="tasks of a scenario (default: what takes --seconds; own: 50,000)")
-    bench.add_argument("--repeat", type=int, default=3, help="repetitions; medians count (default: 3)")
+    bench.add_argument(
+        "--count", type=positive, help="tasks of a scenario (default: what takes --seconds; own: 50,000)"
+    )
+    bench.add_argument("--repeat", type=positive, default=3, help="repetitions; medians count (default: 3)")
+    bench.add_argument("--seed", type=int, help="of what is random: a payload's text, who is killed (default: any)")
     bench.add_argument("--durable", action="store_true", help="let the server wait for the disk, as shipped")
     command.add_arguments(bench)
     bench.set_defaults(run=_bench)
@@ -37,7 +42,12 @@ def main() -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    (own if arguments.scenarios else command).run(arguments)
+    if not arguments.scenarios:
+        command.run(arguments)
+    elif given := command.given(arguments):
+        sys.exit(f"{', '.join(given)}: for contenders side by side, not for scenarios of this package alone.")
+    else:
+        own.run(arguments)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 import argparse
 import platform
+import random
 import statistics
 import sys
 from importlib.metadata import version
 
 from load_tests import clearing, metering, periodic, scenarios, stage, tree
 from load_tests.bench import machine, results
+from load_tests.figures import number
 from load_tests.scenarios import Figures
 
 SCENARIOS = scenarios.SCENARIOS | tree.SCENARIOS | periodic.SCENARIOS | clearing.SCENARIOS | metering.SCENARIOS
-SMALL = 100
 COUNT = 50_000
 
 
@@ -25,29 +26,36 @@ def run(arguments: argparse.Namespace) -> None:
         sys.exit("These scenarios take one backend at a time.")
     (backend,) = arguments.backend or ["sqlite"]
     versions = {name: version(name) for name in ("django-vtasks", "django")} | {"python": platform.python_version()}
-    durable = " durable" if arguments.durable else ""
-    print(", ".join(map(" ".join, versions.items())), f"{platform.machine()}, {backend}{durable}", sep=", ")
     began = machine.now()
+    seed: int = random.randrange(2**31) if arguments.seed is None else arguments.seed  # noqa: S311 - no secret
+    durable = " durable" if arguments.durable else ""
+    print(
+        ", ".join(map(" ".join, versions.items())), f"{platform.machine()}, {backend}{durable}, seed {seed}", sep=", "
+    )
     with stage.backend(backend, durable=arguments.durable) as settings:
         stage.set_up(settings)
+        server = stage.server(settings)
         for name in names:
             runs = []
             for repetition in range(arguments.repeat):
                 yardstick = stage.yardstick(settings)
                 line = results.Line(
-                    scenario=name,
+                    scenario=results.OWN + name,
                     contender="vtasks",
                     backend=backend,
                     run=began,
                     repetition=repetition,
                     durable=arguments.durable,
                     count=arguments.count or COUNT,
+                    server=server,
                     yardstick=yardstick,
                     versions=versions,
                     commit=machine.commit(),
+                    seed=seed + repetition,
                     machine=machine.describe(),
                     time=machine.now(),
                 )
+                random.seed(line.seed)
                 figures = SCENARIOS[name](line.count)
                 line.figures.update(figures)
                 runs.append(figures | yardstick)
@@ -58,9 +66,5 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _summary(figure: str, runs: list[Figures]) -> str:
     values = [run[figure] for run in runs]
-    median, low, high = (_number(value) for value in (statistics.median(values), min(values), max(values)))
+    median, low, high = (number(value) for value in (statistics.median(values), min(values), max(values)))
     return f"{figure}: {median} ({low}-{high})"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= SMALL else f"{value:.3g}"

@@ -9,10 +9,12 @@ from types import FrameType
 
 from load_tests.bench import contender as contenders
 from load_tests.bench import results
+from load_tests.bench.arguments import cores, positive, seconds
 from load_tests.bench.catalogue import MILLION, scenarios
 from load_tests.bench.matrix import SECONDS, Matrix
 from load_tests.bench.results import Line
 from load_tests.bench.stores import BACKENDS
+from load_tests.figures import number
 
 FEW = ["vtasks", contenders.BASELINE]
 
@@ -23,12 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--contender", action="append", metavar="NAME", help=f"of {names}; all; default: {', '.join(FEW)}")
     add("--scenario", action="append", metavar="NAME", help=f"of {', '.join(scenarios())}; default: all")
-    add("--backlog", type=int, default=MILLION, help="how long the long queue is (default: 1,000,000)")
-    add("--seconds", type=float, default=SECONDS, help="how long a drain shall last (default: 4)")
-    add("--seed", type=int, default=None, help="of what is random: the payload's text")
-    add("--calm", type=float, metavar="CORES", help="wait, up to two minutes each, until others use no more than this")
+    add("--backlog", type=positive, help=f"how long the long queue is (default: {MILLION:,})")
+    add("--seconds", type=seconds, help=f"how long a drain shall last (default: {SECONDS:g})")
+    add("--calm", type=cores, metavar="CORES", help="wait, up to two minutes each, until others use no more than this")
     add("--here", action="store_true", help="with the Python that runs this, instead of an environment of its own")
     add("--out", type=Path, help="append results to this file (default: .cache/bench/results.jsonl)")
+
+
+def given(arguments: argparse.Namespace) -> list[str]:
+    """Return those options of a benchmark of contenders that were given."""
+    names = "contender", "scenario", "backlog", "seconds", "calm", "here"
+    return [f"--{name}" for name in names if getattr(arguments, name)]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -45,12 +52,16 @@ def run(arguments: argparse.Namespace) -> None:
         *columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), refresh_per_second=2
     ) as progress:
         bar = progress.add_task("", total=len(matrix))
+        lines: list[Line] = []
         matrix.say = lambda what: progress.update(bar, description=what)
         for line in matrix.run():
             results.append(out, line)
-            progress.advance(bar, matrix.repetitions if line.skipped or line.error else 1)
+            lines.append(line)
+            progress.advance(bar, matrix.repetitions if line.repetition is None else 1)
             print(_told(line), flush=True)
     print(f"{out}")
+    if broken := [line for line in lines if not line.is_valid and not line.skipped]:
+        sys.exit(f"{len(broken)} of {len(lines)} measurements failed or are invalid.")
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:
@@ -58,7 +69,7 @@ def _exit(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _matrix(arguments: argparse.Namespace) -> Matrix:
-    every = scenarios(arguments.backlog)
+    every = scenarios(arguments.backlog or MILLION)
     wanted = contenders.names() if arguments.contender == ["all"] else arguments.contender or FEW
     chosen = arguments.scenario or list(every)
     for given, known in ((wanted, contenders.names()), (chosen, every), (arguments.backend or [], BACKENDS)):
@@ -73,7 +84,7 @@ def _matrix(arguments: argparse.Namespace) -> Matrix:
         durable=arguments.durable,
         calm=arguments.calm,
         here=arguments.here,
-        seconds=arguments.seconds,
+        seconds=arguments.seconds or SECONDS,
         count=arguments.count,
     )
 
@@ -82,16 +93,10 @@ def _told(line: Line) -> str:
     head = f"{line.backend:8} {line.scenario:9} {line.contender:17} "
     if line.skipped or line.error:
         return head + ("– " + line.skipped if line.skipped else f"FAILED: {line.error}")
-    figures = [f"{name} {_number(value)}" for name, value in line.figures.items()]
+    figures = [f"{name} {number(value)}" for name, value in line.figures.items()]
     costs = {"worker ms": line.worker_ms, "server ms": line.server_ms, "MB": line.pss, "connections": line.connections}
     costs["foreign cores"] = line.foreign
-    figures += [f"{name} {_number(value)}" for name, value in costs.items() if value is not None]
+    figures += [f"{name} {number(value)}" for name, value in costs.items() if value is not None]
     if not line.is_valid:
         figures.append(f"INVALID: {line.missing} missing, {line.doubled} doubled")
-    return f"{head}{line.repetition + 1}: {line.count:,} tasks, " + ", ".join(figures)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "never"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
+    return f"{head}{(line.repetition or 0) + 1}: {line.count:,} tasks, " + ", ".join(figures)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ def test_a_small_benchmark_of_this_checkout_ends_in_a_report(tmp_path):
         assert (line["count"], line["missing"], line["doubled"]) == (300, 0, 0)
         assert line["figures"]["tasks/s"] > 0
         assert line["pss"] > 0
-        assert {"versions", "commit", "seed", "machine", "time"} <= line.keys()
+        assert {"versions", "commit", "seed", "machine", "server", "seconds", "time"} <= line.keys()
     page = load_tests("report", str(results), f"--out={tmp_path}").splitlines()[-1]
     assert "noop_sync on sqlite" in Path(page).read_text()
 
@@ -30,6 +31,34 @@ def test_a_contender_that_there_is_not_is_said_before_anything_is_measured():
     done = run("bench", "--contender=sidekiq")
     assert done.returncode == 1
     assert "There is no sidekiq" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bench", "--repeat=0"], "0 is not one at least"),
+        (["bench", "--count=-3"], "-3 is not one at least"),
+        (["bench", "--seconds=0"], "0 is not more than nothing"),
+        (["bench", "start", "--contender=rq"], "--contender: for contenders side by side"),
+        (["report", "nowhere.jsonl"], "No such file or directory: 'nowhere.jsonl'"),
+        (["report", "README.md"], "README.md, line 1, is no result"),
+    ],
+    ids=["no repetition", "no tasks", "no time", "options of another benchmark", "no file", "no results"],
+)
+def test_what_makes_no_sense_is_said_in_a_line(arguments, said):
+    done = run(*arguments)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_benchmark_of_which_something_failed_says_so_with_its_exit_code(tmp_path):
+    out = tmp_path / "results.jsonl"
+    options = ["--contender=rq", "--backend=valkey", "--scenario=noop", "--here", f"--out={out}"]  # it is not installed
+    done = run("bench", *options, "--count=10", "--repeat=1")
+    assert done.returncode == 1
+    assert "1 of 1 measurements failed or are invalid." in done.stderr
+    assert "No module named 'rq'" in json.loads(out.read_text())["error"]
 
 
 def test_a_benchmark_that_is_ended_leaves_no_process_behind(tmp_path):
