@@ -4,30 +4,42 @@ import argparse
 import sys
 from pathlib import Path
 
-from load_tests.bench import results
-from load_tests.report import page, plots, tables
-from load_tests.report.summary import Summary
+from load_tests.bench import kept, results
+from load_tests.report import page, plots, quotes, tables
+from load_tests.report.summary import Summary, divide
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a report."""
-    parser.add_argument("results", nargs="+", type=Path, metavar="JSONL", help="what `bench` has written")
-    parser.add_argument("--out", type=Path, default=Path(".cache/bench/report"), help="the directory to write into")
+    add = parser.add_argument
+    add("results", nargs="+", type=Path, metavar="JSONL", help="what `bench` has written")
+    add("--out", type=Path, default=Path(".cache/bench/report"), help="the directory to write into")
+    add("--keep", type=Path, metavar="JSONL", help=f"also write the results, in short, to be kept in {kept.DIRECTORY}")
+    add("--into", type=Path, metavar="DOCUMENT", help="also write each table that a document quotes into it")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the Markdown, the plots and the page; print the Markdown."""
-    lines = results.read(arguments.results)
-    if not lines:
-        sys.exit("There are no results in there.")
-    write(Summary(lines), arguments.out)
+    try:
+        lines = results.read(arguments.results)
+        if not lines:
+            sys.exit("There are no results in there.")
+        summaries = divide(lines)
+        if document := arguments.into:
+            document.write_text(quotes.quote(document.read_text(), summaries))
+    except (OSError, results.BadLineError, quotes.NotInReportError) as error:
+        sys.exit(str(error))
+    if arguments.keep:
+        kept.write(arguments.keep, lines)
+    write(summaries, arguments.out)
     print((arguments.out / "report.md").read_text())
     print(f"{arguments.out}/report.html")
 
 
-def write(summary: Summary, directory: Path) -> None:
+def write(summaries: list[Summary], directory: Path) -> None:
     """Write all files of a report."""
     directory.mkdir(parents=True, exist_ok=True)
-    plots.draw(summary, directory)
-    (directory / "report.md").write_text(tables.markdown(summary))
-    (directory / "report.html").write_text(page.page(summary, directory))
+    for summary in summaries:
+        plots.draw(summary, directory)
+    (directory / "report.md").write_text(tables.markdown(summaries))
+    (directory / "report.html").write_text(page.page(summaries, directory))

@@ -1,11 +1,12 @@
 """The report as one HTML page that needs no other file."""
 
 import base64
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
 from load_tests.report.summary import Summary
-from load_tests.report.tables import Table, head, tables, unmeasured
+from load_tests.report.tables import Table, head, tables
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #1e293b }
@@ -21,14 +22,15 @@ img { max-width: 100% } li { color: #475569 }
 """
 
 
-def page(summary: Summary, directory: Path) -> str:
+def page(summaries: Iterable[Summary], directory: Path) -> str:
     """Return the page; the plots are in the directory."""
-    last = unmeasured(summary)
-    sections = [_section(table, directory) for table in [*tables(summary), *([last] if last else [])]]
-    facts = "".join(f"<li>{escape(fact)}</li>" for fact in head(summary.lines))
+    parts = []
+    for summary in summaries:
+        facts = "".join(f"<li>{escape(fact)}</li>" for fact in head(summary.lines))
+        parts += [f"<ul>{facts}</ul>", *(_section(table, directory) for table in tables(summary))]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Benchmarks</title><style>{STYLE}</style>'
-        f"<h1>Benchmarks</h1><ul>{facts}</ul>{''.join(sections)}</html>\n"
+        f"<h1>Benchmarks</h1>{''.join(parts)}</html>\n"
     )
 
 

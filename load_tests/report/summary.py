@@ -4,7 +4,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from load_tests.bench.contender import BASELINE
 from load_tests.bench.results import Line
@@ -42,12 +42,29 @@ class Spread:
         return None if None in self.values else max(value for value in self.values if value is not None)
 
 
-class Summary:
-    """All that the lines say."""
+class Setting(NamedTuple):
+    """What figures depend on: those of two settings are never put into one median."""
 
-    def __init__(self, lines: Iterable[Line]) -> None:
+    machine: str
+    commit: str
+    disk: str
+
+    @classmethod
+    def of(cls, line: Line) -> Self:
+        """Return that of a line."""
+        machine = ", ".join(f"{name} {value}" for name, value in line.machine.items())
+        return cls(machine, f"commit {line.commit}", "waiting for the disk" if line.durable else "no waiting for disks")
+
+
+class Summary:
+    """All that the lines of one setting say."""
+
+    def __init__(self, lines: Iterable[Line], label: str = "", slug: str = "") -> None:
         self.lines = list(lines)
-        self._values: dict[tuple[Key, str], dict[tuple[str, int], float | None]] = defaultdict(dict)
+        self.label = label
+        """What distinguishes the setting from others of the same report."""
+        self.slug = slug
+        self._values: dict[tuple[Key, str], dict[tuple[str, int | None], float | None]] = defaultdict(dict)
         for line in self.lines:
             if line.is_valid:
                 for figure, value in figures(line).items():
@@ -75,18 +92,56 @@ class Summary:
 
     def contenders(self, backend: str, scenario: str) -> list[str]:
         """Return who has valid values there, in the order of the lines."""
-        found = (line for line in self.lines if (line.backend, line.scenario) == (backend, scenario) and line.is_valid)
-        return sorted(dict.fromkeys(line.contender for line in found))
+        return sorted({line.contender for line in self._valid(backend, scenario)})
+
+    def measured(self, backend: str, scenario: str) -> list[str]:
+        """Return the names of the figures there that the scenario is about."""
+        return list(dict.fromkeys(name for line in self._valid(backend, scenario) for name in line.figures))
 
     def figures(self, backend: str, scenario: str) -> list[str]:
         """Return the names of all figures there, what was measured before what it cost."""
-        lines = [line for line in self.lines if (line.backend, line.scenario) == (backend, scenario) and line.is_valid]
-        names = list(dict.fromkeys(name for line in lines for name in line.figures))
-        return names + [name for name in dict.fromkeys(n for line in lines for n in figures(line)) if name not in names]
+        costs = (name for line in self._valid(backend, scenario) for name in figures(line))
+        return list(dict.fromkeys([*self.measured(backend, scenario), *costs]))
+
+    def _valid(self, backend: str, scenario: str) -> list[Line]:
+        return [line for line in self.lines if (line.backend, line.scenario) == (backend, scenario) and line.is_valid]
+
+    def attempts(self, backend: str, scenario: str, contender: str) -> tuple[int, int]:
+        """Return how many of how many repetitions are valid."""
+        lines = [
+            line
+            for line in self.lines
+            if (line.backend, line.scenario, line.contender) == (backend, scenario, contender)
+        ]
+        return sum(line.is_valid for line in lines), sum(not line.skipped for line in lines)
+
+    def excuses(self, backend: str, scenario: str) -> dict[str, str]:
+        """Return why contenders have no part in a scenario."""
+        return {
+            line.contender: line.skipped
+            for line in self.lines
+            if line.skipped and (line.backend, line.scenario) == (backend, scenario)
+        }
 
     def unmeasured(self) -> list[Line]:
         """Return the lines of those that could not be measured, or whose tasks did not run exactly once."""
         return [line for line in self.lines if not line.is_valid]
+
+
+def divide(lines: Iterable[Line]) -> list[Summary]:
+    """Return a summary for each setting that there is."""
+    settings: dict[Setting, list[Line]] = defaultdict(list)
+    for line in lines:
+        settings[Setting.of(line)].append(line)
+    varied = [len(set(parts)) > 1 for parts in zip(*settings, strict=True)]
+    return [
+        Summary(
+            some,
+            label=", ".join(part for part, varies in zip(setting, varied, strict=True) if varies),
+            slug=f"-{number}" if len(settings) > 1 else "",
+        )
+        for number, (setting, some) in enumerate(settings.items(), 1)
+    ]
 
 
 def figures(line: Line) -> dict[str, float | None]:
@@ -98,10 +153,3 @@ def figures(line: Line) -> dict[str, float | None]:
         "connections": line.connections,
     }
     return line.figures | {name: value for name, value in costs.items() if value is not None}
-
-
-def number(value: float | None) -> str:
-    """Return a value in three digits, or in whole ones."""
-    if value is None:
-        return "never"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits

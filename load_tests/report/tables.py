@@ -1,13 +1,16 @@
 """The tables of a report, as rows of cells, and as Markdown."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 
+from load_tests.bench import contender
 from load_tests.bench.contender import BASELINE
 from load_tests.bench.results import Line
+from load_tests.figures import number
 from load_tests.report import goals
-from load_tests.report.summary import Key, Summary, number
+from load_tests.report.summary import Key, Summary
 
 
 @dataclass
@@ -18,17 +21,36 @@ class Table:
     rows: list[list[str]]
     plot: str | None = None
     """The name of its plot's files."""
-    notes: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """Return the rows as Markdown."""
+        rule = "|" + "---|" * len(self.rows[0])
+        return "\n".join([_markdown_row(self.rows[0]), rule, *map(_markdown_row, self.rows[1:])])
 
 
 def tables(summary: Summary) -> Iterator[Table]:
-    """Yield the verdicts, and a table for each scenario on each backend."""
-    verdicts = [verdict.row() for verdict in goals.judge(summary)]
-    if verdicts:
+    """Yield the verdicts, what contenders promise, a table for each scenario on each backend, and what is in none."""
+    for table in _tables(summary):
+        table.title += f" ({summary.label})" if summary.label else ""
+        yield table
+
+
+def _tables(summary: Summary) -> Iterator[Table]:
+    if verdicts := [verdict.row() for verdict in goals.judge(summary)]:
         yield Table("Goals", [goals.HEAD, *verdicts])
+    if promises := list(_promises(summary)):
+        yield Table("Contenders", [["contender", "a task whose process is killed"], *promises])
     for backend, scenario in summary.places():
         if table := _scenario(summary, backend, scenario):
             yield table
+    if last := unmeasured(summary):
+        yield last
+
+
+def _promises(summary: Summary) -> Iterator[list[str]]:
+    known = contender.names()
+    for name in sorted({line.contender for line in summary.lines} & set(known), key=known.index):
+        yield [name, contender.load(name).promise]
 
 
 def head(lines: Iterable[Line]) -> list[str]:
@@ -43,6 +65,7 @@ def head(lines: Iterable[Line]) -> list[str]:
     versions = dict.fromkeys(
         f"{line.contender}: " + ", ".join(map(" ".join, line.versions.items())) for line in lines if line.versions
     )
+    servers = dict.fromkeys(line.server for line in lines if line.server)
     yardsticks: dict[str, list[float]] = {}
     for line in lines:
         for name, value in line.yardstick.items():
@@ -52,6 +75,7 @@ def head(lines: Iterable[Line]) -> list[str]:
         f"Machine: {'; '.join(machines)}",
         f"Commit {', '.join(commits)}, seed {', '.join(seeds)}, {times[0]} to {times[-1]}",
         "Servers wait for the disk" if any(line.durable for line in lines) else "No server waits for the disk",
+        f"Servers: {', '.join(servers)}" if servers else "",
         f"Cores used by others meanwhile: {number(median(foreign))}, at most {number(foreign[-1])}" if foreign else "",
         *(f"Yardstick {name}: {number(min(them))}–{number(max(them))}" for name, them in yardsticks.items()),
         *versions,
@@ -60,10 +84,16 @@ def head(lines: Iterable[Line]) -> list[str]:
 
 
 def unmeasured(summary: Summary) -> Table | None:
-    """Return a table of what could not be measured, and why."""
-    rows = dict.fromkeys((line.backend, line.scenario, line.contender, reason(line)) for line in summary.unmeasured())
-    head = ["backend", "scenario", "contender", "why"]
-    return Table("Not measured", [head, *map(list, rows)]) if rows else None
+    """Return a table of what could not be measured, how often, and why."""
+    reasons: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for line in summary.unmeasured():
+        reasons[line.backend, line.scenario, line.contender].append(reason(line))
+    head = ["backend", "scenario", "contender", "repetitions", "why"]
+    rows = []
+    for place, why in reasons.items():
+        _, attempts = summary.attempts(*place)
+        rows.append([*place, f"{len(why)} of {attempts}" if attempts else "–", "; ".join(dict.fromkeys(why))])
+    return Table("Not measured", [head, *rows]) if rows else None
 
 
 def reason(line: Line) -> str:
@@ -75,16 +105,21 @@ def reason(line: Line) -> str:
     return f"invalid: {line.missing} tasks missing, {line.doubled} doubled"
 
 
-def markdown(summary: Summary) -> str:
+def markdown(summaries: Iterable[Summary]) -> str:
     """Return the report as Markdown."""
-    parts = ["# Benchmarks", *(f"- {line}" for line in head(summary.lines))]
-    last = unmeasured(summary)
-    for table in [*tables(summary), *([last] if last else [])]:
-        parts += ["", f"## {table.title}", "", _markdown_row(table.rows[0]), "|" + "---|" * len(table.rows[0])]
-        parts += map(_markdown_row, table.rows[1:])
-        if table.plot:
-            parts += ["", f"![{table.title}]({table.plot}.svg)"]
+    parts = ["# Benchmarks"]
+    for summary in summaries:
+        parts += ["", facts(summary)]
+        for table in tables(summary):
+            parts += ["", f"## {table.title}", "", table.markdown()]
+            if table.plot:
+                parts += ["", f"![{table.title}]({table.plot}.svg)"]
     return "\n".join(parts) + "\n"
+
+
+def facts(summary: Summary) -> str:
+    """Return what stands above the tables, as Markdown."""
+    return "\n".join(f"- {line}" for line in head(summary.lines))
 
 
 def _markdown_row(cells: list[str]) -> str:
@@ -95,12 +130,17 @@ def _scenario(summary: Summary, backend: str, scenario: str) -> Table | None:
     names, contenders = summary.figures(backend, scenario), summary.contenders(backend, scenario)
     if not names:
         return None
-    rows = [["contender", *names, f"{names[0]}, × {BASELINE}"]]
-    for contender in contenders:
-        cells = [contender]
+    rows = [["contender", *names, f"{names[0]}, × {BASELINE}", "repetitions"]]
+    for who in contenders:
+        cells = [who]
         for name in names:
-            values = summary.spread(Key(backend, scenario, name), contender)
+            values = summary.spread(Key(backend, scenario, name), who)
             cells.append(goals.spread(values) if values else "")
-        ratio = summary.ratio(Key(backend, scenario, names[0]), contender)
-        rows.append([*cells, f"{number(ratio.median)}×" if ratio else ""])
-    return Table(f"{scenario} on {backend}", rows, plot=f"{backend}-{scenario}")
+        ratio = summary.ratio(Key(backend, scenario, names[0]), who)
+        valid, of = summary.attempts(backend, scenario, who)
+        rows.append(
+            [*cells, f"{number(ratio.median)}×" if ratio else "", f"{valid} of {of}" if valid < of else f"{of}"]
+        )
+    for who, why in summary.excuses(backend, scenario).items():
+        rows.append([who, f"– ({why})", *[""] * (len(names) + 1)])
+    return Table(f"{scenario} on {backend}", rows, plot=f"{backend}-{scenario}{summary.slug}")

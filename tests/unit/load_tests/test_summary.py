@@ -1,4 +1,7 @@
-from load_tests.bench.results import Line, append, read
+import pytest
+
+from load_tests.bench import kept
+from load_tests.bench.results import BadLineError, Line, append, read
 from load_tests.report.summary import Key, Spread, Summary
 from tests.unit.load_tests.lines import both, line
 
@@ -14,7 +17,24 @@ def test_a_line_is_read_as_it_was_written(tmp_path):
 
 
 def test_a_line_of_another_version_is_read_without_what_is_unknown():
-    assert Line.from_json('{"scenario": "noop", "contender": "rq", "backend": "valkey", "colour": 3}').contender == "rq"
+    values = {"scenario": "noop", "contender": "rq", "backend": "valkey", "colour": 3}
+    assert Line.from_values(values).contender == "rq"
+
+
+@pytest.mark.parametrize("text", ["what?", "[1]", '{"scenario": "noop"}', '{"common": 3}\n{}'])
+def test_a_file_of_something_else_is_told_by_its_line(tmp_path, text):
+    path = tmp_path / "results.jsonl"
+    path.write_text(text)
+    with pytest.raises(BadLineError, match=r"results.jsonl, line [12], is no result"):
+        read([path])
+
+
+def test_lines_that_are_kept_are_read_as_they_were_with_what_they_share_written_once(tmp_path):
+    path = tmp_path / "deep" / "kept.jsonl"
+    lines = both([1.0, 2.5], [3.0, 4.0], versions={"django": "6.0"}, machine={"cores": 2}, commit="abc")
+    kept.write(path, lines)
+    assert read([path]) == lines
+    assert path.read_text().count("abc") == 2  # for each contender
 
 
 def test_a_ratio_is_that_of_the_same_repetition_of_the_same_run():
