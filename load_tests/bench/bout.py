@@ -69,9 +69,11 @@ class StalledError(Exception):
 class Bout:
     """A place of its own for one measurement, gone at the end."""
 
-    def __init__(self, contender: Contender, python: Path, store: Store, *, seed: int) -> None:
+    def __init__(self, contender: Contender, python: Path, store: Store, *, seed: int, share: float = 1.0) -> None:
         self.contender = contender
         self.store = store
+        self.share = share
+        """How much shorter than usual all that lasts for some time may be."""
         self._python, self._seed = python, seed
         self._stack = ExitStack()
         self._runs = 0

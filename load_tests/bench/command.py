@@ -16,7 +16,7 @@ from load_tests.bench.results import Line
 from load_tests.bench.stores import BACKENDS
 from load_tests.figures import number
 
-FEW = ["vtasks", contenders.BASELINE]
+FEW = list(contenders.GOALS_ARE_OF)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scenario", action="append", metavar="NAME", help=f"of {', '.join(scenarios())}; default: all")
     add("--backlog", type=positive, help=f"how long the long queue is (default: {MILLION:,})")
     add("--seconds", type=seconds, help=f"how long a drain shall last (default: {SECONDS:g})")
+    add("--share", type=seconds, help="what part of the usual size or time others get than this package and 3.2.0")
     add("--calm", type=cores, metavar="CORES", help="wait, up to two minutes each, until others use no more than this")
     add("--here", action="store_true", help="with the Python that runs this, instead of an environment of its own")
     add("--out", type=Path, help="append results to this file (default: .cache/bench/results.jsonl)")
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def given(arguments: argparse.Namespace) -> list[str]:
     """Return those options of a benchmark of contenders that were given."""
-    names = "contender", "scenario", "backlog", "seconds", "calm", "here"
+    names = "contender", "scenario", "backlog", "seconds", "share", "calm", "here"
     return [f"--{name}" for name in names if getattr(arguments, name)]
 
 
@@ -45,9 +46,22 @@ def run(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out or Path(".cache/bench/results.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(
         *columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), refresh_per_second=2
     ) as progress:
@@ -82,6 +96,7 @@ def _matrix(arguments: argparse.Namespace) -> Matrix:
         repetitions=arguments.repeat,
         seed=random.randrange(2**32) if arguments.seed is None else arguments.seed,  # noqa: S311 - no secret
         durable=arguments.durable,
+        share=arguments.share or 1.0,
         calm=arguments.calm,
         here=arguments.here,
         seconds=arguments.seconds or SECONDS,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 CONCURRENCY = 100
 BASELINE = "django_vtasks_320"
 """The contender whose figures are the unit of all goals."""
+GOALS_ARE_OF = ("vtasks", BASELINE)
 
 type Commands = list[list[str]]
 

@@ -10,7 +10,7 @@ from load_tests.bench.results import COMMON, Line
 
 DIRECTORY = "load_tests/results"
 DIGITS = 6
-SHARED = "run", "commit", "seed", "machine", "durable", "contender", "versions", "backend", "server"
+SHARED = "run", "commit", "seed", "machine", "durable", "share", "contender", "versions", "backend", "server"
 
 
 def write(path: Path, lines: Iterable[Line]) -> None:

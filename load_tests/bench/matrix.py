@@ -7,7 +7,7 @@ from pathlib import Path
 
 from load_tests.bench import environment, machine, stores
 from load_tests.bench.bout import Bout
-from load_tests.bench.contender import Contender
+from load_tests.bench.contender import GOALS_ARE_OF, Contender
 from load_tests.bench.results import Line
 from load_tests.bench.scenarios import Drain, Measurement, Scenario
 from load_tests.bench.stores import Store
@@ -19,6 +19,8 @@ GROWTH = 20
 LONG_ENOUGH = 0.8
 CUT = 2.0
 LEAST = 100
+LEAST_STEADY = 500
+"""A hundredth of fewer says nothing."""
 PATIENCE = 120.0
 """Seconds to wait for a calm machine before a measurement."""
 
@@ -37,6 +39,8 @@ class Matrix:
     seconds: float = SECONDS
     count: int | None = None
     """How many tasks, instead of as many as take the seconds."""
+    share: float = 1.0
+    """What part of a measurement's size contenders get of which no goal speaks."""
     calm: float | None = None
     """How many cores others may use when a measurement begins; it waits a while for that."""
     say: Callable[[str], None] = lambda _: None
@@ -98,14 +102,15 @@ class Matrix:
 
     def _count(self, scenario: Scenario, contender: Contender, backend: str, store: Store) -> int:
         """Return how many tasks take the seconds that a measurement shall last."""
+        share = self._share(contender)
         if scenario.paced is None:
-            return scenario.most
+            return round(max(LEAST_STEADY, share * scenario.most))
         if self.count is not None:
             return self.count
         key = contender.name, backend, scenario.paced
         if key not in self._rates:
             self._rates[key] = self._rate(scenario.paced, scenario.most, contender, backend, store)
-        return int(round(max(LEAST, min(scenario.most, self._rates[key] * self.seconds)), -2))
+        return int(round(max(LEAST, min(scenario.most, self._rates[key] * self.seconds * share)), -2))
 
     def _rate(self, drain: Drain, most: int, contender: Contender, backend: str, store: Store) -> float:
         count = FIRST_TRY
@@ -116,8 +121,12 @@ class Matrix:
                 return rate
             count *= GROWTH
 
+    def _share(self, contender: Contender) -> float:
+        return 1.0 if contender.name in GOALS_ARE_OF else self.share
+
     def _bout(self, contender: Contender, backend: str, store: Store) -> Bout:
-        return Bout(contender, self._pythons[contender.name, backend], store, seed=self.seed)
+        python = self._pythons[contender.name, backend]
+        return Bout(contender, python, store, seed=self.seed, share=self._share(contender))
 
     def _install(self, contender: Contender, backend: str) -> str | None:
         self.say(f"Installing {contender.name}")
@@ -147,6 +156,7 @@ class Matrix:
             run=self._began,
             repetition=repetition,
             durable=self.durable,
+            share=self._share(contender),
             yardstick=yardstick or {},
             versions=self._versions.get((contender.name, backend), {}),
             commit=machine.commit(),

@@ -17,8 +17,8 @@ WARM_UP = 200
 RATE = 100
 SETTLE = 5.0
 IDLE = 20.0
-FILL_SECONDS = 90.0
-AGAIN_WITHIN = 10.0
+FILL_SECONDS = 40.0
+AGAIN_WITHIN = 5.0
 ACTORS = 8
 
 
@@ -29,11 +29,11 @@ def enqueue(bout: Bout, count: int) -> Measurement:
     for name, do in WAYS.items():
         if f"enqueue {name}" in lacks:
             continue
-        answer = bout.producer.ask(do, task=bout.contender.quickest, first=first, seconds=ENQUEUE_SECONDS)
+        answer = bout.producer.ask(do, task=bout.contender.quickest, first=first, seconds=ENQUEUE_SECONDS * bout.share)
         figures[name] = answer["count"] / answer["seconds"]
         first += answer["count"]
     bout.start()
-    bout.wait_for(first, within=CHECK_SECONDS)
+    bout.wait_for(first, within=CHECK_SECONDS * bout.share)
     runs, exactness = bout.end(range(first))
     if len(runs) < first and not bout.has_stalled:
         exactness = exactness._replace(missing=0)  # so many could not all have their turn
@@ -42,7 +42,7 @@ def enqueue(bout: Bout, count: int) -> Measurement:
 
 def storm(bout: Bout, count: int) -> Measurement:
     """Enqueue unique tasks of few keys from 50 coroutines while none may run; each key then runs once."""
-    answer = bout.producer.ask("storm", task="noop", keys=STORM_KEYS, seconds=ENQUEUE_SECONDS)
+    answer = bout.producer.ask("storm", task="noop", keys=STORM_KEYS, seconds=ENQUEUE_SECONDS * bout.share)
     bout.start()
     bout.wait_for(STORM_KEYS)
     _, exactness = bout.end(range(STORM_KEYS))
@@ -78,7 +78,7 @@ def latency(bout: Bout, count: int) -> Measurement:
 def backlog(size: int, bout: Bout, count: int) -> Measurement:
     """Run some tasks of a very long queue, then as many of a queue that has no more."""
     task = bout.contender.quickest
-    waiting = bout.fill(task, size, seconds=FILL_SECONDS)
+    waiting = bout.fill(task, size, seconds=FILL_SECONDS * bout.share)
     count = min(count, waiting)
     bout.start()
     bout.wait_for(count)
@@ -117,15 +117,16 @@ def idle(bout: Bout, count: int) -> Measurement:
     workers = bout.start()
     _warm_up(bout, task, WARM_UP)
     time.sleep(SETTLE)
+    seconds = IDLE * bout.share
     before, began = bout.sample(), workers.run_seconds()
-    time.sleep(IDLE)
+    time.sleep(seconds)
     after, ended = bout.sample(), workers.run_seconds()
     connections = bout.count_connections()
     pss, processes = workers.pss()
     _, exactness = bout.end(range(WARM_UP))
-    figures: Figures = {"% CPU": 100 * (ended - began) / IDLE}
+    figures: Figures = {"% CPU": 100 * (ended - began) / seconds}
     if after.server_cpu is not None and before.server_cpu is not None:
-        figures["% CPU of server"] = 100 * (after.server_cpu - before.server_cpu) / IDLE
+        figures["% CPU of server"] = 100 * (after.server_cpu - before.server_cpu) / seconds
     cost = costs(before, after)
     return Measurement(figures, WARM_UP, exactness, cost, pss=pss, processes=processes, connections=connections)
 

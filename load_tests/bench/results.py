@@ -28,6 +28,8 @@ class Line:
     repetition: int | None = None
     """None: the contender has no part in any, or could not be made ready for them."""
     durable: bool = False
+    share: float = 1.0
+    """What part of the usual size it had."""
     figures: dict[str, float | None] = field(default_factory=dict)
     """None: it never happened."""
     count: int = 0

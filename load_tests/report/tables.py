@@ -76,11 +76,23 @@ def head(lines: Iterable[Line]) -> list[str]:
         f"Commit {', '.join(commits)}, seed {', '.join(seeds)}, {times[0]} to {times[-1]}",
         "Servers wait for the disk" if any(line.durable for line in lines) else "No server waits for the disk",
         f"Servers: {', '.join(servers)}" if servers else "",
+        *(
+            f"Of a size or time of {share:g} of the others': {', '.join(some)}"
+            for share, some in _shares(lines).items()
+        ),
         f"Cores used by others meanwhile: {number(median(foreign))}, at most {number(foreign[-1])}" if foreign else "",
         *(f"Yardstick {name}: {number(min(them))}–{number(max(them))}" for name, them in yardsticks.items()),
         *versions,
     ]
     return [fact for fact in facts if fact]
+
+
+def _shares(lines: Iterable[Line]) -> dict[float, list[str]]:
+    found: dict[float, set[str]] = defaultdict(set)
+    for line in lines:
+        if line.share < 1.0:
+            found[line.share].add(line.contender)
+    return {share: sorted(names) for share, names in found.items()}
 
 
 def unmeasured(summary: Summary) -> Table | None:

@@ -42,6 +42,13 @@ def test_each_contender_tells_what_becomes_of_a_task_whose_process_is_killed(tmp
     assert f"| celery | {promise} |" in written(tmp_path, "report.md").splitlines()
 
 
+def test_who_was_measured_for_a_shorter_time_is_named(tmp_path):
+    command.write(
+        divide([line(1), line(1, contender="rq", share=0.25), line(1, contender="arq", share=0.25)]), tmp_path
+    )
+    assert "- Of a size or time of 0.25 of the others': arq, rq" in (tmp_path / "report.md").read_text().splitlines()
+
+
 def test_servers_and_their_versions_stand_above(tmp_path):
     assert "- Servers: Valkey 8" in written(tmp_path, "report.md").splitlines()
 
