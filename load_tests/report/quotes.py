@@ -7,7 +7,9 @@ from load_tests.report import tables
 from load_tests.report.summary import Summary
 
 FACTS = "Facts"
-_QUOTE = re.compile(r"(?P<begin><!-- report: (?P<title>.+?) -->\n).*?(?P<end><!-- /report -->)", re.DOTALL)
+_QUOTE = re.compile(
+    r"(?P<begin>^<!-- report: (?P<title>[^<>\n]+) -->\n).*?(?P<end>^<!-- /report -->$)", re.DOTALL | re.MULTILINE
+)
 
 
 class NotInReportError(Exception):

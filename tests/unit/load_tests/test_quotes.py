@@ -11,19 +11,22 @@ ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs/explanation/benchmarks.md"
 KEPT = sorted((ROOT / kept.DIRECTORY).glob("*.jsonl"))
 LARGE = 600_000
-QUOTES = """Before.
+QUOTES = """How to: `<!-- report: TITLE -->` and `<!-- /report -->`.
 <!-- report: noop on valkey -->
 old
 <!-- /report -->
 Between.
 <!-- report: Facts -->
 <!-- /report -->
+After.
 """
 
 
 def test_a_document_has_each_table_that_it_quotes_as_the_report_has_it():
     text = quotes.quote(QUOTES, divide(both([30], [10])))
     assert "old" not in text
+    assert quotes.titles(text) == ["noop on valkey", "Facts"]
+    assert text.startswith(QUOTES.splitlines()[0])
     assert "-->\n| contender | tasks/s | tasks/s, × django_vtasks_320 | repetitions |\n" in text
     assert "| vtasks | 30 | 3× | 1 |\n<!-- /report -->\nBetween.\n<!-- report: Facts -->\n- Machine" in text
     assert quotes.quote(text, divide(both([30], [10]))) == text
