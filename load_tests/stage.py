@@ -15,6 +15,11 @@ from urllib.parse import urlsplit
 
 from tests import servers
 
+_VERSIONS = {
+    "sqlite": ("SQLite", "SELECT sqlite_version()"),
+    "postgresql": ("PostgreSQL", "SHOW server_version"),
+    "mysql": ("MariaDB", "SELECT version()"),
+}
 READY_TIMEOUT = 30.0
 STOP_TIMEOUT = 60.0
 
@@ -123,12 +128,11 @@ def server(settings: Mapping[str, Any]) -> str:
         import valkey
 
         return f"Valkey {valkey.Valkey.from_url(url).info('server')['valkey_version']}"
-    statement = "SELECT sqlite_version()" if connection.vendor == "sqlite" else "SELECT version()"
+    name, statement = _VERSIONS[connection.vendor]
     with connection.cursor() as cursor:
         cursor.execute(statement)
         (version,) = cursor.fetchone()
-    names = {"sqlite": "SQLite ", "mysql": "MariaDB ", "postgresql": ""}  # PostgreSQL says its name itself
-    return f"{names[connection.vendor]}{version}"
+    return f"{name} {version}"
 
 
 class Worker:
