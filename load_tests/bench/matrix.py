@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from load_tests.bench import environment, machine, stores
@@ -107,9 +107,10 @@ class Matrix:
             return round(max(LEAST_STEADY, share * scenario.most))
         if self.count is not None:
             return self.count
-        key = contender.name, backend, scenario.paced
+        drain = replace(scenario.paced, task=scenario.paced.task or contender.quickest)
+        key = contender.name, backend, drain
         if key not in self._rates:
-            self._rates[key] = self._rate(scenario.paced, scenario.most, contender, backend, store)
+            self._rates[key] = self._rate(drain, scenario.most, contender, backend, store)
         return int(round(max(LEAST, min(scenario.most, self._rates[key] * self.seconds * share)), -2))
 
     def _rate(self, drain: Drain, most: int, contender: Contender, backend: str, store: Store) -> float:
