@@ -9,8 +9,8 @@ CONTENDER = Contender(
     distributions=("django-vtasks", "django", "django-vcache", "orjson", "psycopg", "uvloop"),
     backends={"valkey": (), "postgres": (), "sqlite": (), "mariadb": ("mysqlclient>=2.2.1",)},
     promise=(
-        "runs again after a sweep, one each 30 s, when the heartbeat of 15 s has run out: at least once; "
-        "members of a batch are lost"
+        "is put among the failed ones by the next sweep of its host, one each 30 s, unless one sets "
+        "VTASKS_MAX_RESCUES; members of a batch in Valkey are lost: at most once"
     ),
     worker=each_alone(
         ["python", "-m", "django", "runworker", "--verbosity=0", "--queue={queue}", "--concurrency={concurrency}"]
