@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def given(arguments: argparse.Namespace) -> list[str]:
     """Return those options of a benchmark of contenders that were given."""
     names = "contender", "scenario", "backlog", "seconds", "share", "calm", "here"
-    return [f"--{name}" for name in names if getattr(arguments, name)]
+    return [f"--{name}" for name in names if (value := getattr(arguments, name)) is not None and value is not False]
 
 
 def run(arguments: argparse.Namespace) -> None:
