@@ -12,6 +12,7 @@ GOALS_ARE_OF = ("vtasks", BASELINE)
 
 type Commands = list[list[str]]
 
+NOT_THERE = "does not work on {}"
 # What several do not have, in the words of their lines of results.
 NO_ASYNC = {"noop": "runs no async def", "noop_two": "runs no async def"}
 NO_SYNC = {"noop_sync": "runs no def"}
@@ -58,7 +59,7 @@ class Contender:
     def excuse(self, scenario: str, backend: str) -> str | None:
         """Return why it does not take part, None if it does."""
         if backend not in self.backends:
-            return f"does not work on {backend}"
+            return NOT_THERE.format(backend)
         return self.lacks.get(scenario)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from load_tests.bench.contender import BASELINE
+from load_tests.bench.contender import BASELINE, NOT_THERE
 from load_tests.bench.results import Line
 
 
@@ -116,11 +116,12 @@ class Summary:
         return sum(line.is_valid for line in lines), sum(not line.skipped for line in lines)
 
     def excuses(self, backend: str, scenario: str) -> dict[str, str]:
-        """Return why contenders have no part in a scenario."""
+        """Return why contenders that work on a backend have no part in a scenario."""
         return {
             line.contender: line.skipped
             for line in self.lines
-            if line.skipped and (line.backend, line.scenario) == (backend, scenario)
+            if line.skipped not in {None, NOT_THERE.format(backend)}
+            and (line.backend, line.scenario) == (backend, scenario)
         }
 
     def unmeasured(self) -> list[Line]:

@@ -100,11 +100,13 @@ def unmeasured(summary: Summary) -> Table | None:
     reasons: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for line in summary.unmeasured():
         reasons[line.backend, line.scenario, line.contender].append(reason(line))
-    head = ["backend", "scenario", "contender", "repetitions", "why"]
-    rows = []
-    for place, why in reasons.items():
-        _, attempts = summary.attempts(*place)
-        rows.append([*place, f"{len(why)} of {attempts}" if attempts else "–", "; ".join(dict.fromkeys(why))])
+    scenarios: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for (backend, scenario, who), why in reasons.items():
+        _, attempts = summary.attempts(backend, scenario, who)
+        times = f"{len(why)} of {attempts}" if attempts else "–"
+        scenarios[backend, who, times, "; ".join(dict.fromkeys(why))].append(scenario)
+    head = ["backend", "contender", "repetitions", "why", "scenarios"]
+    rows = [[*reason, ", ".join(some)] for reason, some in scenarios.items()]
     return Table("Not measured", [head, *rows]) if rows else None
 
 

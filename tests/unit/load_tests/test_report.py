@@ -23,9 +23,9 @@ def test_the_tables_have_medians_with_their_range_ratios_and_verdicts(tmp_path):
 def test_what_was_not_measured_is_said_with_the_reason(tmp_path):
     text = written(tmp_path, "report.md")
     assert "| celery | – (runs no async def) |  |  |  |" in text.splitlines()
-    assert "| valkey | noop | celery | – | runs no async def |" in text
-    assert "| valkey | noop | rq | 1 of 1 | invalid: 2 tasks missing, 0 doubled |" in text
-    assert "| valkey | noop | arq | 1 of 1 | failed: ConnectionError: gone |" in text
+    assert "| valkey | celery | – | runs no async def | noop |" in text
+    assert "| valkey | rq | 1 of 1 | invalid: 2 tasks missing, 0 doubled | noop |" in text
+    assert "| valkey | arq | 1 of 1 | failed: ConnectionError: gone | noop |" in text
 
 
 def test_equal_reasons_are_counted_with_the_repetitions_that_have_them(tmp_path):
@@ -33,8 +33,19 @@ def test_equal_reasons_are_counted_with_the_repetitions_that_have_them(tmp_path)
     command.write(divide(lines), tmp_path)
     text = (tmp_path / "report.md").read_text()
     why = "invalid: 0 tasks missing, 58 doubled; invalid: 0 tasks missing, 31 doubled"
-    assert f"| valkey | storm | vtasks | 3 of 4 | {why} |" in text.splitlines()
+    assert f"| valkey | vtasks | 3 of 4 | {why} | storm |" in text.splitlines()
     assert "| vtasks | 5 |  | 1 of 4 |" in text.splitlines()
+
+
+def test_who_does_not_work_on_a_backend_is_told_of_once_and_in_no_scenarios_table(tmp_path):
+    absent = [
+        line(None, scenario=name, contender="rq", skipped="does not work on valkey") for name in ("noop", "sleep")
+    ]
+    command.write(divide([line(5), line(5, scenario="sleep"), *absent]), tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert [text for text in lines if "does not work" in text] == [
+        "| valkey | rq | – | does not work on valkey | noop, sleep |"
+    ]
 
 
 def test_each_contender_tells_what_becomes_of_a_task_whose_process_is_killed(tmp_path):
