@@ -7,7 +7,7 @@ from pathlib import Path
 
 from load_tests.bench import environment, machine, stores
 from load_tests.bench.bout import Bout
-from load_tests.bench.contender import GOALS_ARE_OF, Contender
+from load_tests.bench.contender import CONCURRENCY, GOALS_ARE_OF, Contender
 from load_tests.bench.results import Line
 from load_tests.bench.scenarios import Drain, Measurement, Scenario
 from load_tests.bench.stores import Store
@@ -19,6 +19,8 @@ GROWTH = 20
 LONG_ENOUGH = 0.8
 CUT = 2.0
 LEAST = 100
+ROUNDS, LONGEST = 5, 5.0
+"""How often all that run at once shall be others, unless that takes longer than so many seconds."""
 LEAST_STEADY = 500
 """A hundredth of fewer says nothing."""
 PATIENCE = 120.0
@@ -111,7 +113,9 @@ class Matrix:
         key = contender.name, backend, drain
         if key not in self._rates:
             self._rates[key] = self._rate(drain, scenario.most, contender, backend, store)
-        return int(round(max(LEAST, min(scenario.most, self._rates[key] * self.seconds * share)), -2))
+        rate = self._rates[key]
+        several_rounds = min(ROUNDS * CONCURRENCY, rate * LONGEST)
+        return int(round(max(LEAST, min(scenario.most, max(rate * self.seconds * share, several_rounds))), -2))
 
     def _rate(self, drain: Drain, most: int, contender: Contender, backend: str, store: Store) -> float:
         count = FIRST_TRY

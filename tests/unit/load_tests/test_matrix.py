@@ -19,6 +19,12 @@ def test_a_drain_of_a_share_takes_a_share_of_the_seconds(name, tasks, calibratio
     assert count("sleep", contender.load(name), matrix(share=0.25)) == tasks
 
 
+@pytest.mark.parametrize(("rate", "tasks"), [(1000.0, 750), (400.0, 500), (40.0, 200), (4.0, 100)])
+def test_a_short_drain_is_still_of_several_rounds_unless_that_takes_long(rate, tasks, monkeypatch):
+    monkeypatch.setattr(Matrix, "_rate", lambda *_: rate)
+    assert count("sleep", contender.load("huey"), matrix(share=0.25, seconds=3.0)) == pytest.approx(tasks, abs=50)
+
+
 def test_a_drain_is_calibrated_once_for_each_contender_whatever_the_scenario_is(calibrations):
     some = matrix()
     for name in ("vtasks", "celery"):
