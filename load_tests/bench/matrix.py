@@ -109,7 +109,9 @@ class Matrix:
             return round(max(LEAST_STEADY, share * scenario.most))
         if self.count is not None:
             return self.count
-        drain = replace(scenario.paced, task=scenario.paced.task or contender.quickest)
+        quickest = Drain(contender.quickest)
+        # Whose measurements are to be short, of those the rate of the simplest tasks is near enough.
+        drain = replace(scenario.paced, task=scenario.paced.task or quickest.task) if share == 1.0 else quickest
         key = contender.name, backend, drain
         if key not in self._rates:
             self._rates[key] = self._rate(drain, scenario.most, contender, backend, store)

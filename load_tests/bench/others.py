@@ -16,8 +16,10 @@ STORM_KEYS = 500
 WARM_UP = 200
 RATE = 100
 SETTLE = 5.0
+QUIET = 1.2
+"""Seconds after which somebody who has worked has said so, and no longer works."""
 IDLE = 20.0
-FILL_SECONDS = 40.0
+FILL_SECONDS = 30.0
 AGAIN_WITHIN = 5.0
 ACTORS = 8
 
@@ -101,7 +103,7 @@ def memory(bout: Bout, count: int) -> Measurement:
     bout.fill("sleep", WARM_UP)
     workers = bout.start(ACTORS, concurrency=20)
     bout.wait_for(WARM_UP)
-    time.sleep(2.0)
+    time.sleep(QUIET)
     connections = bout.count_connections()
     pss, processes = workers.pss()
     _, exactness = bout.end(range(WARM_UP))
@@ -144,7 +146,7 @@ def restart(bout: Bout, count: int) -> Measurement:
     """Kill -9 the process that runs a task, one of two; measure until the task begins again, if it ever does."""
     bout.start(2)
     _warm_up(bout, "sleep", WARM_UP)
-    time.sleep(2.0)
+    time.sleep(QUIET)
     bout.fill("hold", 1, first=WARM_UP)
     bout.wait_for(WARM_UP + 1, strict=True)
     killed = bout.kill_worker_of(WARM_UP)

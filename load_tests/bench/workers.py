@@ -10,7 +10,9 @@ from pathlib import Path
 
 import psutil
 
-STOP_TIMEOUT = 10.0
+STOP_TIMEOUT = 3.0
+"""Seconds to end after SIGTERM, when all tasks have run."""
+KILL_TIMEOUT = 10.0
 _CPU = 4  # user, system, and both of children that have ended
 
 
@@ -82,7 +84,7 @@ class Workers:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         for popen in self._popens:
-            popen.wait(STOP_TIMEOUT)
+            popen.wait(KILL_TIMEOUT)
 
     def last_words(self, lines: int = 15) -> str:
         """Return the end of what they have said."""

@@ -37,6 +37,13 @@ def test_a_drain_is_calibrated_once_for_each_contender_whatever_the_scenario_is(
     ]
 
 
+def test_of_a_share_one_calibration_is_for_all_drains(calibrations):
+    some = matrix(share=0.5)
+    for scenario in ("noop_two", "sleep", "payload"):
+        count(scenario, contender.load("taskiq"), some)
+    assert calibrations == [("taskiq", Drain("noop"))]
+
+
 def test_a_count_that_is_given_is_taken_as_it_is(calibrations):
     assert count("noop", contender.load("vtasks"), matrix(count=70)) == 70
     assert not calibrations
