@@ -16,7 +16,7 @@ STORM_KEYS = 500
 WARM_UP = 200
 RATE = 100
 SETTLE = 5.0
-QUIET = 1.2
+QUIET = 2.0
 """Seconds after which somebody who has worked has said so, and no longer works."""
 IDLE = 20.0
 FILL_SECONDS = 30.0
