@@ -31,8 +31,9 @@ def enqueue(bout: Bout, count: int) -> Measurement:
     for name, do in WAYS.items():
         if f"enqueue {name}" in lacks:
             continue
-        answer = bout.producer.ask(do, task=bout.contender.quickest, first=first, seconds=ENQUEUE_SECONDS * bout.share)
-        figures[name] = answer["count"] / answer["seconds"]
+        seconds = max(1.0, ENQUEUE_SECONDS * bout.share)
+        answer = bout.producer.ask(do, task=bout.contender.quickest, first=first, seconds=seconds)
+        figures[name] = answer["rate"]
         first += answer["count"]
     bout.start()
     bout.wait_for(first, within=CHECK_SECONDS * bout.share)

@@ -128,15 +128,16 @@ class Producer:
         await asyncio.gather(*(some() for _ in range(COROUTINES)))
 
     async def _together_for(self, task, first, seconds, coroutines):
-        enqueue = self.call_of("aenqueue", task)
-        numbers, began = count(first), time.perf_counter()
+        enqueue, numbers = self.call_of("aenqueue", task), count(first)
+        await enqueue(next(numbers))
+        began = time.perf_counter()
 
         async def some():
             while time.perf_counter() - began < seconds:
                 await enqueue(next(numbers))
 
         await asyncio.gather(*(some() for _ in range(coroutines)))
-        return {"count": next(numbers) - first, "seconds": time.perf_counter() - began}
+        return _rate(next(numbers) - first, 1, time.perf_counter() - began)
 
     async def _steady(self, task, first, rate, number):
         times, began = [], time.monotonic()
@@ -153,12 +154,18 @@ class Producer:
 
 
 def _for(seconds, first, enqueue, step=1):
-    """Enqueue for a while; return how many, and how long it took."""
-    began, number = time.perf_counter(), first
+    """Enqueue for a while."""
+    enqueue(first)
+    began, number = time.perf_counter(), first + step
     while (took := time.perf_counter() - began) < seconds:
         enqueue(number)
         number += step
-    return {"count": number - first, "seconds": took}
+    return _rate(number - first, step, took)
+
+
+def _rate(enqueued, before, seconds):
+    """Return how many there are, and how many a second: without the first call, which connects."""
+    return {"count": enqueued, "rate": (enqueued - before) / seconds}
 
 
 def main():

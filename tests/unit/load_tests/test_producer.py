@@ -4,8 +4,25 @@ from pathlib import Path
 
 import pytest
 
+from load_tests.bench import environment
 from load_tests.bench.producer import Producer, ProducerError
 
+SLOW_AT_FIRST = """
+import asyncio, time
+
+def enqueue(task, args):
+    global pause
+    time.sleep(pause)
+    pause = 0.005
+
+async def aenqueue(task, args):
+    enqueue(task, args)
+
+def enqueue_many(task, calls):
+    enqueue(task, calls)
+
+pause = 0.5
+"""
 SILENT = "import sys\nfor line in sys.stdin: print('still here', file=sys.stderr, flush=True)"
 
 
@@ -23,6 +40,16 @@ def test_a_producer_that_ends_early_is_not_said_to_be_silent(tmp_path):
     assert str(caught.value) == "no such queue"
 
 
-def producer(directory, script, **options):
+@pytest.mark.parametrize(("do", "least"), [("one", 20), ("one_async", 20), ("bulk", 20_000)])
+def test_the_call_that_connects_is_no_part_of_a_rate(tmp_path, do, least):
+    (tmp_path / "slow_at_first.py").write_text(SLOW_AT_FIRST)
+    environ = {"BENCH_MODULE": "slow_at_first", "BENCH_SEED": "1"}
+    with producer(tmp_path, (environment.INSIDE / "produce.py").read_text(), environ) as asked:
+        answer = asked.ask(do, task="noop", first=5, seconds=0.3)
+    assert answer["rate"] > least  # of 200 calls a second, and 2 while it connects
+
+
+def producer(directory, script, environ=None, **options):
     (directory / "produce.py").write_text(script)
-    return Producer(Path(sys.executable), os.environ | {"PYTHONPATH": str(directory)}, directory, **options)
+    values = os.environ | {"PYTHONPATH": str(directory)} | (environ or {})
+    return Producer(Path(sys.executable), values, directory, **options)
