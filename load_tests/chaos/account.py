@@ -35,6 +35,8 @@ class Fault(NamedTuple):
     ended: float
     pids: frozenset[int] | None = None
     before: float = UNSETTLED
+    undoes: bool = False
+    """Whether the store may have forgotten what it had taken in: it was killed, or another has taken its place."""
 
     def excuses(self, run: "Execution") -> bool:
         """Tell whether a task may run again that ran so."""
@@ -197,12 +199,12 @@ def _overlaps(
 
 def _twice(settled: Iterable[Event], faults: Sequence[Fault]) -> set[str]:
     """Return the ids that were settled more than once, although no crash of the store can have undone the first."""
-    outages = [fault for fault in faults if fault.pids is None]
+    crashes = [fault for fault in faults if fault.undoes]
     seen: set[str] = set()
     twice: set[str] = set()
     for event in settled:
         if event.id in seen:
             twice.add(event.id)
-        if not any(outage.began - outage.before <= event.at <= outage.ended for outage in outages):
+        if not any(crash.began - crash.before <= event.at <= crash.ended for crash in crashes):
             seen.add(event.id)
     return twice

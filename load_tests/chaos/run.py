@@ -257,16 +257,19 @@ class Run:
             self.faults.append(Fault("freeze", began, time.monotonic() + 1.0, frozenset(pids)))
 
     @contextlib.contextmanager
-    def outage(self, kind: str, *, before: float | None = None, after: float = 1.0) -> Iterator[None]:
+    def outage(
+        self, kind: str, *, before: float | None = None, after: float = 1.0, undoes: bool = False
+    ) -> Iterator[None]:
         """Note that the store is away, or seems so, for all while the block lasts.
 
-        What had ended ``before`` may be undone; what ends until ``after`` may not find its way yet.
+        What had ended ``before`` may not be settled, and is undone even if it was when the store forgets: ``undoes``.
+        What ends until ``after`` may not find its way yet.
         """
         began = time.monotonic()
         yield
         healed = time.monotonic()
         unsettled = self.ground.unsettled + 0.5 if before is None else before
-        self.faults.append(Fault(kind, began, healed + after, None, unsettled))
+        self.faults.append(Fault(kind, began, healed + after, None, unsettled, undoes))
         self.healed.append(healed)
 
     def heal_store(self) -> None:

@@ -39,7 +39,7 @@ def fail_over(run: Run) -> None:
     assert isinstance(run.ground, PairGround)
     for _ in run.beats(2.0, 4.0):
         run.occupy(4, 1.0)
-        with run.outage("takeover", after=2.0):
+        with run.outage("takeover", after=2.0, undoes=True):
             run.ground.hold_back()
             run.pass_time(run.chance.uniform(0.0, 0.5))
             run.bit(WAITED, run.ground.waiting())
@@ -108,7 +108,7 @@ def _server(run: Run) -> Served:
 
 def _restart(run: Run, number: signal.Signals) -> None:
     before = run.ended()
-    with run.outage("restart", after=2.0):
+    with run.outage("restart", after=2.0, undoes=number == signal.SIGKILL):
         _server(run).end(number)
         run.pass_time(run.chance.uniform(0.0, 1.0))
         _server(run).start()
@@ -119,7 +119,7 @@ def _restart(run: Run, number: signal.Signals) -> None:
 def _kill_valkey(run: Run, *options: str) -> list[float]:
     """Restart the server with other options, and kill it while tasks wait; return when."""
     assert isinstance(run.ground, ValkeyGround)
-    with run.outage("restart", after=2.0):
+    with run.outage("restart", after=2.0, undoes=True):  # it forgets all that it had not written
         run.ground.end(signal.SIGTERM)
         run.ground.server.options = options
         run.ground.start()

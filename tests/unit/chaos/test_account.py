@@ -89,11 +89,18 @@ class TestConservation:
         assert add_up(asked("a"), ran("a", 1, 2), settled("a", 2.1), settled("a", 3)).contradictory == ["a"]
 
     def test_lets_be_settled_again_what_a_crash_of_the_store_may_have_undone(self):
-        crash = Fault("restart", 2.5, 3.0, None, before=1.0)
+        crash = Fault("restart", 2.5, 3.0, None, before=1.0, undoes=True)
         parts = asked("a"), ran("a", 1, 2), settled("a", 2.1), settled("a", 4)
 
         assert add_up(*parts, faults=[crash]).contradictory == []
         assert add_up(*parts, faults=[crash._replace(before=0.1)]).contradictory == ["a"]
+
+    def test_finds_what_was_settled_twice_while_the_store_was_only_out_of_reach(self):
+        dead_line = Fault("dead line", 2.0, 20.0, None, before=1.0)
+
+        assert add_up(
+            asked("a"), ran("a", 1, 2), settled("a", 2.1), settled("a", 4), faults=[dead_line]
+        ).contradictory == ["a"]
 
     @given(st.lists(st.sampled_from(["done", "failed", "lost", "refused"])))
     def test_accounts_for_every_call_once(self, ends):
