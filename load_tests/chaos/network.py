@@ -48,7 +48,7 @@ def dead_line_and_restart(run: Run) -> None:
         run.ground.start()
         return died
 
-    _die(run, die)
+    _die(run, die, undoes=True)
 
 
 @scenario(36, bites=(CUT,), bounds=Bounds(back=5.0), seconds=20.0, **LINES)
@@ -97,10 +97,10 @@ def _messages(run: Run) -> int:
     return len(re.findall(r"^\d{4}-\d\d-\d\d ", run.workers[0].log, re.MULTILINE))
 
 
-def _die(run: Run, die: Callable[[], int]) -> None:
+def _die(run: Run, die: Callable[[], int], *, undoes: bool = False) -> None:
     """Let connections die, wait until health says so, and revive the line."""
     line, [page] = _line(run), run.pages.values()
-    with run.outage("dead line", after=BACK):
+    with run.outage("dead line", after=BACK, undoes=undoes):
         began = time.monotonic()
         run.bit(DIED, die())
         run.bit(SICK, run.until(lambda: page.status("/health") == 503, "health says no", DEAD + 5.0))  # noqa: PLR2004

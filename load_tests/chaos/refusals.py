@@ -44,7 +44,7 @@ def refusing_valkey(run: Run) -> None:
     ]
     for way in run.chance.sample(ways, len(ways)):
         run.pass_time(run.chance.uniform(0.5, 1.5))
-        with run.outage("refusals", after=3.0), way(_valkey(run)):
+        with run.outage("refusals", after=3.0, undoes=way is _loading), way(_valkey(run)):
             run.pass_time(run.chance.uniform(0.5, 1.5))
             _note(run)
         run.pass_time(1.0)
