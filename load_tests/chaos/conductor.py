@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,9 +14,10 @@ from typing import Any
 
 import psutil
 
+from load_tests.bench import machine
 from load_tests.chaos import account, grounds
 from load_tests.chaos.account import Account, Verdict
-from load_tests.chaos.run import ROOT, Run
+from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import KILLED, Scenario
 from tests.integration.probes import eventually
 
@@ -146,7 +146,7 @@ def _report(run: Run, found: Account) -> dict[str, Any]:
         "faults": list(scenario.faults),
         "backend": run.ground.kind,
         "seed": run.seed,
-        "commit": _commit(),
+        "commit": machine.commit(),
         "load": round(os.getloadavg()[0], 1),
         "verdict": str(account.judge(run.bites, run.problems)),
         "kills": sum(len(fault.pids or ()) for fault in run.faults if fault.kind == "kill"),
@@ -187,12 +187,6 @@ def _hold_against_bounds(run: Run, found: Account, delays: list[float], backs: l
             error, _, took = event.note.partition(" ")
             run.expect(error.startswith(TYPED), f"an enqueue raised {error}")
             run.expect(float(took) <= bounds.refuse, f"an enqueue took {took} s to fail")
-
-
-def _commit() -> str:
-    """Return the commit of the code under test, if it is known."""
-    describe = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(describe, cwd=ROOT, check=False, capture_output=True, text=True).stdout.strip()
 
 
 def _counted(problems: list[str]) -> list[str]:

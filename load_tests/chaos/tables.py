@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from load_tests.bench import machine
 from load_tests.chaos.account import Verdict
 
 HEAD = (
@@ -16,6 +17,8 @@ SUMMARY = (
     *("scenario", "stores", "verdicts", "bites", "accepted", "lost", "run again", "for no reason", "failed wrongly"),
     "longest recovery, s",
 )
+NOTHING = "–"
+"""What stands for a figure that nobody knows."""
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -29,6 +32,7 @@ def broken(name: str, kind: str, seed: int, code: int) -> dict[str, Any]:
         "scenario": name,
         "backend": kind,
         "seed": seed,
+        "commit": machine.commit(),
         "verdict": str(Verdict.FAIL),
         "problems": [f"the run itself broke, exit code {code}"],
     }
@@ -50,41 +54,66 @@ def line(report: dict[str, Any]) -> str:
 def table(reports: Sequence[dict[str, Any]]) -> str:
     """Return a table in Markdown, with what went wrong below it."""
     rows = [HEAD, tuple("---" for _ in HEAD), *(_row(report) for report in reports)]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines += [f"{r['scenario']} on {r['backend']}: {p}" for r in reports for p in r["problems"]]
-    return "\n".join(lines)
+    return "\n".join([*_lines(rows), *_problems(reports)])
 
 
 def summary(reports: Sequence[dict[str, Any]]) -> str:
-    """Return a table in Markdown with a row a scenario, of the last run on each store."""
-    last = {(report["scenario"], report["backend"]): report for report in reports if "bites" in report}
+    """Return a table in Markdown with a row a scenario, of the last run on each store; what broke is one of them.
+
+    What went wrong stands below it, and of which commits the runs are, under which load.
+    """
+    last = {(report["scenario"], report["backend"]): report for report in reports}
     groups: dict[str, list[dict[str, Any]]] = {}
     for report in last.values():
         groups.setdefault(report["scenario"], []).append(report)
     rows = [SUMMARY, tuple("---" for _ in SUMMARY), *(_sums(name, group) for name, group in sorted(groups.items()))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([*_lines(rows), *_problems(last.values()), "", *_origins(last.values())])
+
+
+def _lines(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _problems(reports: Iterable[dict[str, Any]]) -> list[str]:
+    return [f"{r['scenario']} on {r['backend']}, seed {r['seed']}: {p}" for r in reports for p in r["problems"]]
+
+
+def _origins(reports: Iterable[dict[str, Any]]) -> list[str]:
+    """Return a line for each commit that the reports are of."""
+    loads: dict[str, list[float]] = {}
+    runs: Counter[str] = Counter()
+    for report in reports:
+        commit = report.get("commit") or "unknown"
+        runs[commit] += 1
+        loads.setdefault(commit, []).extend([report["load"]] if "load" in report else [])
+    return [
+        f"Commit {commit}, load {f'{min(found):g} to {max(found):g}' if found else 'unknown'}: {count} of the runs."
+        for commit, count in runs.items()
+        for found in [loads[commit]]
+    ]
 
 
 def _sums(name: str, group: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     bites: Counter[str] = Counter()
     for report in group:
-        bites.update(report["bites"])
+        bites.update(report.get("bites", {}))
     verdicts = Counter(report["verdict"] for report in group)
     stores = ", ".join(sorted(report["backend"] for report in group))
-    numbers = (sum(report[key] for report in group) for key in ("accepted", "lost", "reruns", "duplicates", "spurious"))
-    longest = [report["recovery_max"] for report in group if report["recovery_max"] is not None]
+    known = [report for report in group if "accepted" in report]
+    numbers = (sum(report[key] for report in known) for key in ("accepted", "lost", "reruns", "duplicates", "spurious"))
+    longest = [report["recovery_max"] for report in known if report["recovery_max"] is not None]
     return (
         name,
         stores,
         ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()),
-        ", ".join(f"{count} {what}" for what, count in bites.items()),
-        *(f"{number:,}" for number in numbers),
-        f"{max(longest):.1f}" if longest else "–",
+        ", ".join(f"{count} {what}" for what, count in bites.items()) or NOTHING,
+        *(f"{number:,}" if known else NOTHING for number in numbers),
+        f"{max(longest):.1f}" if longest else NOTHING,
     )
 
 
 def _row(report: dict[str, Any]) -> tuple[str, ...]:
     bites = ", ".join(f"{count} {what}" for what, count in report.get("bites", {}).items())
     names = ("kills", "accepted", "lost", "reruns", "duplicates", "spurious", "recovery_p50", "recovery_max")
-    kills, *others = ("–" if report.get(name) is None else f"{report[name]:g}" for name in names)
+    kills, *others = (NOTHING if report.get(name) is None else f"{report[name]:g}" for name in names)
     return (report["scenario"], report["backend"], report["verdict"], kills, bites, *others)
