@@ -4,7 +4,8 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from math import inf
 from typing import NamedTuple
 
 from load_tests.chaos.ledger import Event
@@ -54,6 +55,8 @@ class Execution(NamedTuple):
     start: float
     pid: int
     end: float | None
+    cut: float | None = None
+    """When it was given up instead, if somebody lived to tell."""
 
 
 class Account(NamedTuple):
@@ -72,6 +75,10 @@ class Account(NamedTuple):
     """Unique ones that were accepted before their equal had ended."""
     strangers: list[str]
     """Ran although nobody had asked for them."""
+    unsettled: list[str]
+    """Ran to their end, which no store has taken in, although no fault was in the way."""
+    at_once: int
+    """The most that ran in one process at the same time."""
 
 
 def judge(bites: Mapping[str, int], problems: Sequence[str]) -> Verdict:
@@ -87,11 +94,11 @@ def executions(events: Iterable[Event]) -> dict[str, list[Execution]]:
     for event in events:
         if event.kind == "start":
             runs[event.key].append(Execution(event.at, event.pid, None))
-        elif event.kind == "end":
+        elif event.kind in {"end", "cut"}:
             of_key = runs[event.key]
             for index in reversed(range(len(of_key))):
-                if of_key[index].pid == event.pid and of_key[index].end is None:
-                    of_key[index] = of_key[index]._replace(end=event.at)
+                if of_key[index].pid == event.pid and of_key[index].end is of_key[index].cut is None:
+                    of_key[index] = of_key[index]._replace(**{event.kind: event.at})
                     break
     return runs
 
@@ -124,6 +131,8 @@ def account(events: Sequence[Event], failed: Collection[str], faults: Sequence[F
         ),
         overlaps=_overlaps(accepted, tried, runs),
         strangers=sorted(runs.keys() - tried.keys()) if tried else [],
+        unsettled=_unsettled(accepted, runs, acked | set(failed), faults),
+        at_once=_most_at_once([run for of_key in runs.values() for run in of_key], faults),
     )
 
 
@@ -147,6 +156,13 @@ def delays(events: Iterable[Event], faults: Iterable[Fault]) -> list[float]:
 def rate(events: Iterable[Event], since: float, until: float) -> float:
     """Return how many runs ended per second."""
     return sum(event.kind == "end" and since <= event.at < until for event in events) / max(until - since, 1e-9)
+
+
+def of_queue(events: Iterable[Event], queue: str) -> list[Event]:
+    """Return the events of the calls that were fed into a queue."""
+    events = list(events)
+    keys = {event.key for event in events if event.kind == "accept" and event.note == queue}
+    return [event for event in events if event.key in keys]
 
 
 def comeback(events: Sequence[Event], healed: float, usual: float) -> float | None:
@@ -173,6 +189,34 @@ def _repeated(runs: Mapping[str, Sequence[Execution]], faults: Sequence[Fault]) 
         if sum(not any(fault.excuses(run) for fault in faults) for run in of_key) > 1
     ]
     return sum(len(of_key) - 1 for of_key in again.values()), sorted(duplicates)
+
+
+def _unsettled(
+    accepted: Mapping[str, Event],
+    runs: Mapping[str, Sequence[Execution]],
+    settled: Collection[str],
+    faults: Sequence[Fault],
+) -> list[str]:
+    """Return the calls of which a run has ended, but not for the store: it would have run them again."""
+    return sorted(
+        key
+        for key, event in accepted.items()
+        if event.id not in settled
+        and any(run.end is not None for run in runs.get(key, ()))
+        and not any(fault.excuses(run) for fault in faults for run in runs[key])
+    )
+
+
+def _most_at_once(runs: Iterable[Execution], faults: Iterable[Fault]) -> int:
+    """Return the greatest number of runs that one process had at the same time."""
+    kills = [fault for fault in faults if fault.kind == "kill"]  # after which another may have the process's number
+    steps: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    for run in runs:
+        died = min((kill.ended for kill in kills if kill.interrupts(run)), default=inf)
+        steps[run.pid] += [(run.start, 1), (min(run.end or inf, run.cut or inf, died), -1)]
+    return max(
+        (most for of_pid in steps.values() for most in accumulate(step for _, step in sorted(of_pid))), default=0
+    )
 
 
 def _overlaps(

@@ -30,11 +30,12 @@ def kill_actor(run: Run) -> None:
             run.kill(run.chance.choice(at_work))
 
 
-@scenario(2, bites=(KILLED,), bounds=Bounds(again=3.0))
+@scenario(2, bites=(KILLED,), bounds=Bounds(again=3.0, back=5.0), **TWO_QUEUES)
 def kill_all_actors(run: Run) -> None:
     """Kill -9 all actors at once, again and again."""
     for _ in run.beats(1.0, 3.0):
         run.kill(*run.workers[0].actors().values())
+        run.healed.append(time.monotonic())
 
 
 @scenario(5, bites=("frozen beyond the lease", "late ends refused"), workers=2, seconds=16.0)

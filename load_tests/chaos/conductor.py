@@ -84,7 +84,7 @@ def _play(run: Run) -> None:
 
 
 def _is_back(run: Run) -> bool:
-    return account.comeback(run.ledger.events(), run.healed[-1], run.usual) is not None
+    return run.comeback(run.healed[-1]) is not None
 
 
 def _close_account(run: Run) -> Account:
@@ -123,7 +123,7 @@ def _look_for_leaks(run: Run) -> None:
     _, alive = psutil.wait_procs(left, timeout=3.0)
     run.expect(not alive, f"processes are left: {alive}")
     run.expect(not (locks := run.store.locks()), f"{locks} locks are left")
-    nodes = [node for node in run.broker.nodes() if not any(_is_of(node, worker) for worker in run.ending)]
+    nodes = [node for node in run.broker.nodes() if not any(_is_of(node, worker) for worker in run.killed)]
     run.expect(not nodes, f"leases are left: {nodes}")
     zombies = [child for child in psutil.Process().children(recursive=True) if child.status() == psutil.STATUS_ZOMBIE]
     run.expect(not zombies, f"zombies: {zombies}")
@@ -138,7 +138,7 @@ def _report(run: Run, found: Account) -> dict[str, Any]:
     if KILLED in run.bites:
         run.bites[KILLED] += account.interrupted(events, run.faults)
     delays = account.delays(events, run.faults)
-    backs = [account.comeback(events, healed, run.usual) for healed in run.healed]
+    backs = [run.comeback(healed) for healed in run.healed]
     _hold_against_bounds(run, found, delays, backs)
     times = sorted([*delays, *(back for back in backs if back is not None), *run.recoveries])
     return {
@@ -170,11 +170,14 @@ def _hold_against_bounds(run: Run, found: Account, delays: list[float], backs: l
     bounds = run.scenario.bounds
     if not bounds.loses:
         run.expect(not found.lost, f"lost: {_few(found.lost)}")
-    run.expect(len(found.duplicates) <= bounds.duplicates, f"run again for no reason: {_few(found.duplicates)}")
+    run.expect(not found.duplicates, f"run again for no reason: {_few(found.duplicates)}")
     run.expect(not found.spurious, f"failed for no fault of theirs: {_few(found.spurious)}")
     run.expect(bounds.loses or not found.contradictory, f"ended twice: {_few(found.contradictory)}")
     run.expect(bounds.loses or not found.overlaps, f"accepted while its equal was under way: {_few(found.overlaps)}")
     run.expect(not found.strangers, f"ran unasked: {_few(found.strangers)}")
+    run.expect(not found.unsettled, f"ended, and no store was told: {_few(found.unsettled)}")
+    most = run.scenario.slots * bounds.namesakes
+    run.expect(found.at_once <= most, f"{found.at_once} tasks at once in a process that may run {most}")
     if bounds.again is not None:
         late = [f"{delay:.2f} s" for delay in delays if delay > bounds.again]
         run.expect(not late, f"ran again later than {bounds.again:g} s after a death: {_few(late)}")

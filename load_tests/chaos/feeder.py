@@ -43,7 +43,7 @@ class Feeder:
             task, key = task.using(unique=True, unique_key=sole), f"{sole}/{key}"
         elif kind < 0.3:  # noqa: PLR2004 - one in twenty
             task = task.using(priority=self._chance.choice([-5, 5, 50]))
-        self._noted([key], lambda: [task.enqueue(key, seconds)])
+        self._noted({key: task.queue_name}, lambda: [task.enqueue(key, seconds)])
         return 1
 
     def _bulk(self) -> int:
@@ -51,8 +51,8 @@ class Feeder:
 
         calls = [self._call() for _ in range(BULK)]
         backend: Any = task_backends["default"]
-        keys = [key for _, key, _ in calls]
-        self._noted(keys, lambda: backend.enqueue_many([(task, (key, took), {}) for task, key, took in calls]))
+        queues = {key: task.queue_name for task, key, _ in calls}
+        self._noted(queues, lambda: backend.enqueue_many([(task, (key, took), {}) for task, key, took in calls]))
         return BULK
 
     def _call(self) -> tuple[Any, str, float]:
@@ -61,8 +61,9 @@ class Feeder:
         task = self._chance.choice(self._tasks).using(queue_name=self._chance.choice(self._queues))
         return task, f"t{self._seed}-{self._number}", round(seconds, 4)
 
-    def _noted(self, keys: list[str], call: Callable[[], list[Any]]) -> None:
-        for key in keys:
+    def _noted(self, queues: dict[str, str], call: Callable[[], list[Any]]) -> None:
+        """Make a call, and note what became of each of its keys, accepted ones with their queue."""
+        for key in queues:
             self._pen.write("try", key)
         began = time.monotonic()
         try:
@@ -70,11 +71,11 @@ class Feeder:
             results = call()
         except Exception as error:  # noqa: BLE001 - which it is, is what we want to know
             took = time.monotonic() - began
-            for key in keys:
+            for key in queues:
                 self._pen.write("error", key, note=f"{type(error).__module__}.{type(error).__qualname__} {took:.3f}")
             return
-        for key, result in zip(keys, results, strict=True):
-            self._pen.write("accept" if result else "same", key, result.id if result else "")
+        for (key, queue), result in zip(queues.items(), results, strict=True):
+            self._pen.write("accept" if result else "same", key, result.id if result else "", queue)
 
 
 def main(seed: int, rate: float, queues: list[str]) -> None:

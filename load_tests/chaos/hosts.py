@@ -27,7 +27,7 @@ def kill_supervisor(run: Run) -> None:
         run.kill(worker.process.pid)
         began = time.monotonic()
         worker.process.wait()
-        run.ending.add(worker)
+        run.killed.add(worker)
         run.until(partial(_is_nobody_in, worker.actors), "no actor is left without its supervisor", ORPHANS)
         gone = round(time.monotonic() - began, 3)
         run.facts["last orphan gone after"] = max(gone, run.facts.get("last orphan gone after", 0.0))

@@ -69,7 +69,7 @@ class Ledger:
         for event in self.events():
             if event.kind == "start":
                 open_runs.add((event.key, event.pid))
-            elif event.kind == "end":
+            elif event.kind in {"end", "cut"}:
                 open_runs.discard((event.key, event.pid))
         return sum(pid in {None, who} for _, who in open_runs)
 

@@ -79,7 +79,7 @@ def partition_host(run: Run) -> None:
         _finish(run)
 
 
-@scenario(62, bites=(SAME, KILLED), bounds=Bounds(again=TAKES_OVER + LONG), seconds=6.0, **HOSTED)
+@scenario(62, bites=(SAME, KILLED), bounds=Bounds(again=TAKES_OVER + LONG, namesakes=2), seconds=6.0, **HOSTED)
 def cloned_hosts(run: Run) -> None:
     """Run workers that have the same hostname, the same id and the same pid: each has a lease of its own."""
     with contextlib.ExitStack() as stack:

@@ -68,14 +68,24 @@ class Run:
         self.recoveries: list[float] = []
         """Seconds of recoveries that the scenario itself has measured."""
         self.usual = 0.0
-        self.ending: set[WorkerProcess] = set()
-        """Those that are expected to have ended."""
+        """How many runs end per second before anything happens."""
+        self.usual_of: dict[str, float] = {}
+        """How many of each queue do."""
+        self.killed: set[WorkerProcess] = set()
+        """Those that were ended without a word, and leave what they held to others."""
+        self.told: set[WorkerProcess] = set()
+        """Those that have ended because they were told to."""
         self.ports: dict[WorkerProcess, int] = {}
         self.pages: dict[WorkerProcess, Pages] = {}
         """What each worker says of its health, and at which port."""
         self._numbers = itertools.count(1)
         self._seeds = itertools.count(seed)
         self._feeders: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def ending(self) -> set[WorkerProcess]:
+        """Return those that are expected to have ended."""
+        return self.killed | self.told
 
     # Who takes part -----------------------------------------------------------------------------------------
 
@@ -165,7 +175,11 @@ class Run:
         self.until(lambda: self.ended() > rate * WARM / 2, "tasks run before anything happens")
         since = time.monotonic()
         self.pass_time(WARM)
-        self.usual = account.rate(self.ledger.events(), since, time.monotonic())
+        events, now = self.ledger.events(), time.monotonic()
+        self.usual = account.rate(events, since, now)
+        self.usual_of = {
+            queue: account.rate(account.of_queue(events, queue), since, now) for queue in self.scenario.queues
+        }
 
     def stop_feeding(self) -> None:
         """End all feeders after the call that they make."""
@@ -212,7 +226,7 @@ class Run:
         pids = frozenset(process.pid for process in worker.processes())
         began = time.monotonic()
         worker.kill()
-        self.ending.add(worker)
+        self.killed.add(worker)
         self.faults.append(Fault("kill", began, time.monotonic(), pids, before=1.0))
 
     def tell(self, worker: WorkerProcess, *signals: signal.Signals, within: float, spares: bool = False) -> None:
@@ -232,7 +246,7 @@ class Run:
         # Before the command has begun, a signal does what it does to any Python.
         self.expect(code == 0 or (code < 0 and BEGUN not in worker.log), f"a worker ended with {code} on {told}")
         self.facts["drain"] = max(self.facts.get("drain", 0.0), round(time.monotonic() - began, 2))
-        self.ending.add(worker)
+        self.told.add(worker)
         if not spares:
             self.faults.append(Fault("told", began, time.monotonic(), frozenset(pids)))
 
@@ -307,6 +321,14 @@ class Run:
                 started.setdefault(event.key, event.at)
         spans = ((at, started[key]) for key, at in accepted.items() if since <= at < until and key in started)
         return sorted(max(0.0, start - at) for at, start in spans)
+
+    def comeback(self, healed: float) -> float | None:
+        """Return how many seconds after an outage each queue was back at its usual rate; None: one of them is not."""
+        events = self.ledger.events()
+        backs = [
+            account.comeback(account.of_queue(events, queue), healed, usual) for queue, usual in self.usual_of.items()
+        ]
+        return None if None in backs else max(filter(None, backs), default=0.0)
 
     def said(self, text: str) -> int:
         """Return how often the workers have said something."""

@@ -32,7 +32,8 @@ class Bounds:
     """Until a caller knows that its enqueue has not worked."""
     drain: float = 27.0
     """Until a worker that is told to end has ended."""
-    duplicates: int = 0
+    namesakes: int = 1
+    """Processes that have the same number, on hosts of their own."""
     loses: bool = False
     """Whether the store may lose what it had acknowledged."""
 
@@ -67,6 +68,11 @@ class Scenario:
     """Whether the workers, and they alone, reach the store over a line."""
     environment: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def slots(self) -> int:
+        """Return how many tasks one process may run at once."""
+        return int(self.options[self.options.index("--concurrency") + 1])
 
 
 SCENARIOS: dict[str, Scenario] = {}

@@ -12,20 +12,22 @@ RESTARTS = "restarts under load"
 TAKEOVERS = "takeovers under load"
 WAITED = "commits that waited for a standby"
 BACK = 10.0
+QUEUES = ("default", "other")
+"""Each must be back."""
 STOP = {"postgres": signal.SIGINT, "mariadb": signal.SIGTERM, "valkey": signal.SIGTERM}
 """What ends a server in good order while it has clients."""
 TOLD_EVERYSEC = 2.0
 """Seconds before a crash of which docs/howto/valkey.md promises nothing."""
 
 
-@scenario(24, 39, bites=(RESTARTS,), bounds=Bounds(back=BACK), stores=SERVED, seconds=15.0)
+@scenario(24, 39, bites=(RESTARTS,), bounds=Bounds(back=BACK), stores=SERVED, seconds=15.0, queues=QUEUES)
 def restart_store(run: Run) -> None:
     """Restart the server in good order, again and again."""
     for _ in run.beats(2.0, 4.0):
         _restart(run, STOP[run.ground.kind])
 
 
-@scenario(25, 39, bites=(RESTARTS,), bounds=Bounds(back=BACK), stores=SERVED, seconds=15.0)
+@scenario(25, 39, bites=(RESTARTS,), bounds=Bounds(back=BACK), stores=SERVED, seconds=15.0, queues=QUEUES)
 def kill_store(run: Run) -> None:
     """Kill -9 a server that keeps what it has acknowledged, again and again."""
     for _ in run.beats(2.0, 4.0):

@@ -24,9 +24,13 @@ pen = Pen(Path(os.environ.get(VARIABLE, ".")))
 
 @contextlib.contextmanager
 def written(key: str, task_id: str, attempt: int) -> Iterator[None]:
-    """Note the start of a run and, unless it raises, its end."""
+    """Note the start of a run and its end, or that it was cut off."""
     pen.write("start", key, task_id, str(attempt))
-    yield
+    try:
+        yield
+    except BaseException:
+        pen.write("cut", key, task_id, str(attempt))
+        raise
     pen.write("end", key, task_id, str(attempt))
 
 

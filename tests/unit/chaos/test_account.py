@@ -15,6 +15,7 @@ from load_tests.chaos.account import (
     executions,
     interrupted,
     judge,
+    of_queue,
 )
 from load_tests.chaos.ledger import Event, Ledger, Pen
 
@@ -88,6 +89,21 @@ class TestConservation:
     def test_finds_what_was_settled_twice(self):
         assert add_up(asked("a"), ran("a", 1, 2), settled("a", 2.1), settled("a", 3)).contradictory == ["a"]
 
+    def test_finds_what_has_ended_and_no_store_was_told(self):
+        parts = asked("a"), ran("a", 1, 2), asked("b"), ran("b", 1, 2), settled("b")
+
+        assert add_up(*parts).unsettled == ["a"]
+
+    def test_asks_no_settlement_of_what_ended_in_the_moment_of_a_fault(self):
+        parts = asked("a"), ran("a", 1, 2)
+
+        assert add_up(*parts, faults=[kill(2.2, WORKER)]).unsettled == []
+        assert add_up(*parts, faults=[kill(2.2, OTHER)]).unsettled == ["a"]
+        assert add_up(*parts, faults=[kill(4, WORKER)]).unsettled == ["a"]
+
+    def test_asks_no_settlement_of_what_is_in_the_failed_list(self):
+        assert add_up(asked("a"), ran("a", 1, 2), failed=["id-a"]).unsettled == []
+
     def test_lets_be_settled_again_what_a_crash_of_the_store_may_have_undone(self):
         crash = Fault("restart", 2.5, 3.0, None, before=1.0, undoes=True)
         parts = asked("a"), ran("a", 1, 2), settled("a", 2.1), settled("a", 4)
@@ -147,6 +163,24 @@ class TestRunsBeyondTheFirst:
         assert add_up(asked("a"), ran("a", 2, 3, OTHER), ran("a", 5, 5.5), faults=[thawed]).duplicates == []
 
 
+class TestAProcess:
+    def test_runs_as_many_at_once_as_overlap_in_it(self):
+        found = add_up(ran("a", 1, 4), ran("b", 2, 3), ran("c", 2.5, 6), ran("d", 2.6, 6, OTHER), ran("e", 4, 5))
+
+        assert found.at_once == 3
+
+    def test_runs_for_ever_what_never_ended(self):
+        assert add_up(ran("a", 1), ran("b", 5, 6)).at_once == 2
+
+    def test_runs_no_more_what_it_gave_up(self):
+        given_up = [*ran("a", 1), Event("cut", "a", 2.0, WORKER)]
+
+        assert add_up(given_up, ran("b", 5, 6)).at_once == 1
+
+    def test_that_ran_nothing_ran_none_at_once(self):
+        assert add_up(asked("a")).at_once == 0
+
+
 class TestUniqueCalls:
     def test_overlap_when_one_is_accepted_before_its_equal_has_ended(self):
         found = add_up(asked("sole/a", 0), ran("sole/a", 1, 5), asked("sole/b", 3), ran("sole/b", 6, 7))
@@ -171,6 +205,23 @@ class TestRecovery:
 
         assert delays(events, [kill(2, WORKER)]) == [1.5]
         assert interrupted(events, [kill(2, WORKER)]) == 1
+
+    def test_of_one_queue_says_nothing_of_another(self):
+        healthy, stuck = (
+            [
+                event
+                for number in range(20)
+                for event in (
+                    Event("accept", f"{queue}{number}", 10 + number * 0.1, FEEDER, "", queue),
+                    *ran(f"{queue}{number}", 10, 10 + number * pause),
+                )
+            ]
+            for queue, pause in (("healthy", 0.1), ("stuck", 1.0))
+        )
+        events = [*healthy, *stuck]
+
+        assert comeback(of_queue(events, "healthy"), 10.0, usual=10.0) == 0.0
+        assert comeback(of_queue(events, "stuck"), 10.0, usual=10.0) is None
 
     def test_of_a_rate_is_when_nine_tenths_of_it_are_there_for_a_second(self):
         slow = [Event("end", f"s{n}", 10 + n * 0.5, WORKER) for n in range(4)]

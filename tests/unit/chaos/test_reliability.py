@@ -31,7 +31,9 @@ def is_there(name):
         return (ROOT / name).is_file()
     if name.endswith(".py"):
         return any(str(path).endswith(f"/{name}") or str(path) == name for path in TESTS)
-    return any(re.search(rf"^\s*(async def|def|class) {re.escape(name)}\b", text, re.MULTILINE) for text in TESTS.values())
+    return any(
+        re.search(rf"^\s*(async def|def|class) {re.escape(name)}\b", text, re.MULTILINE) for text in TESTS.values()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -42,7 +42,9 @@ class TestSummary:
         assert row(text, "kill-store")[1:5] == ["postgres, valkey", "1 FAIL, 1 ok", "2 kills", "1,000"]
 
     def test_tells_what_went_wrong(self):
-        assert "kill-actor on valkey, seed 7: lost: t1" in tables.summary([report(verdict="FAIL", problems=["lost: t1"])])
+        assert "kill-actor on valkey, seed 7: lost: t1" in tables.summary(
+            [report(verdict="FAIL", problems=["lost: t1"])]
+        )
 
     def test_tells_of_which_commits_the_runs_are_and_under_which_load(self):
         runs = [report(), report(backend="sqlite", load=4.0), report(backend="mariadb", commit="def+", load=2.0)]
