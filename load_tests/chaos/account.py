@@ -98,7 +98,10 @@ def executions(events: Iterable[Event]) -> dict[str, list[Execution]]:
             of_key = runs[event.key]
             for index in reversed(range(len(of_key))):
                 if of_key[index].pid == event.pid and of_key[index].end is of_key[index].cut is None:
-                    of_key[index] = of_key[index]._replace(**{event.kind: event.at})
+                    is_end = event.kind == "end"
+                    of_key[index] = of_key[index]._replace(
+                        end=event.at if is_end else None, cut=None if is_end else event.at
+                    )
                     break
     return runs
 

@@ -12,10 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from load_tests.bench import machine
-from load_tests.chaos import account, grounds
+from load_tests.chaos import account, grounds, leftovers
 from load_tests.chaos.account import Account, Verdict
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import KILLED, Scenario
@@ -40,8 +38,6 @@ def conduct(scenario: Scenario, kind: str, *, seed: int, seconds: float, keep: P
             report = _report(run, _close_account(run))
         finally:
             run.close()
-            with contextlib.suppress(Exception):
-                run.broker.close()
             if keep is not None and report.get("verdict") != Verdict.OK:
                 _keep(directory, keep)
     return report | {"seconds": round(time.monotonic() - began, 1)}
@@ -96,7 +92,7 @@ def _close_account(run: Run) -> Account:
     failed = {entry.id for entry in run.broker.failed(10_000)}
     for missing in run.doomed - failed:
         run.problems.append(f"task {missing} should have failed for good and is not in the failed list")
-    _look_for_leaks(run)
+    leftovers.look(run)
     return account.account(run.ledger.events(), failed - run.doomed, run.faults)
 
 
@@ -115,22 +111,6 @@ def _end_workers(run: Run) -> None:
         except AssertionError:
             run.problems.append(f"a worker did not end within {run.scenario.bounds.drain:g} s")
         run.facts["drain"] = max(run.facts.get("drain", 0.0), round(time.monotonic() - began, 2))
-
-
-def _look_for_leaks(run: Run) -> None:
-    """Whatever a run takes it gives back: processes, locks, leases."""
-    left = [process for worker in run.workers for process in worker.processes()]
-    _, alive = psutil.wait_procs(left, timeout=3.0)
-    run.expect(not alive, f"processes are left: {alive}")
-    run.expect(not (locks := run.store.locks()), f"{locks} locks are left")
-    nodes = [node for node in run.broker.nodes() if not any(_is_of(node, worker) for worker in run.killed)]
-    run.expect(not nodes, f"leases are left: {nodes}")
-    zombies = [child for child in psutil.Process().children(recursive=True) if child.status() == psutil.STATUS_ZOMBIE]
-    run.expect(not zombies, f"zombies: {zombies}")
-
-
-def _is_of(node: str, worker: Any) -> bool:
-    return str(worker.process.pid) in node.split("-")
 
 
 def _report(run: Run, found: Account) -> dict[str, Any]:

@@ -26,6 +26,9 @@ SQLITE = {
 }
 
 
+CLIENTS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+
+
 class Ground:
     """A store that has no server: SQLite."""
 
@@ -50,6 +53,10 @@ class Ground:
     def line(self, host: str = HOST) -> Proxy:
         """Make a way to the server that can be cut."""
         raise NotImplementedError
+
+    def connections(self) -> int:
+        """Return how many connections of clients the server has, but the one that asks."""
+        return 0
 
     def _sqlite(self) -> dict[str, Any]:
         return SQLITE | {"NAME": str(self.directory / "db.sqlite3")}
@@ -146,6 +153,15 @@ class PostgresGround(Served):
             return True
         return False
 
+    @override
+    def connections(self) -> int:
+        import psycopg
+
+        host = str(self.server.directory)
+        with contextlib.closing(psycopg.connect(host=host, user="vtasks", dbname="postgres")) as connection:
+            [count] = connection.execute(CLIENTS).fetchone() or [0]
+            return int(count)
+
 
 class MariaGround(Served):
     """MariaDB, as durable as shipped."""
@@ -174,6 +190,15 @@ class MariaGround(Served):
             connection.close()
             return True
         return False
+
+    @override
+    def connections(self) -> int:
+        import MySQLdb
+
+        with contextlib.closing(MySQLdb.connect(unix_socket=self._socket, user="root")) as connection:
+            connection.query("SELECT count(*) FROM information_schema.processlist WHERE user = 'root'")
+            [[count]] = connection.store_result().fetch_row()
+            return int(count) - 1
 
     @property
     def _socket(self) -> str:
@@ -215,6 +240,11 @@ class ValkeyGround(Served):
         with contextlib.suppress(valkey.exceptions.ValkeyError), self.client() as client:
             return bool(client.ping())
         return False
+
+    @override
+    def connections(self) -> int:
+        with self.client() as client:
+            return len(client.client_list(_type="normal")) - 1
 
     @property
     def url(self) -> str:

@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, override
 
-from load_tests.chaos.grounds import PostgresGround
+from load_tests.chaos.grounds import CLIENTS, PostgresGround
 from tests import servers
 from tests.integration.probes import eventually
 from tests.integration.proxies import HOST, Proxy
@@ -126,6 +126,10 @@ class PairGround(PostgresGround):
     @override
     def line(self, host: str = HOST) -> Proxy:
         raise NotImplementedError
+
+    @override
+    def connections(self) -> int:
+        return int(self.server.ask(CLIENTS))
 
     @override
     def answers(self) -> bool:

@@ -1,0 +1,66 @@
+"""What is left when all workers have ended: processes, locks, leases, connections, and what stands in the store."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+from django.db import connections
+
+from load_tests.chaos.grounds import ValkeyGround
+from load_tests.chaos.run import Run
+
+STAYING_KEYS = frozenset({"queues", "receipts", "failed", "evicted", "schedule", "slots", "leader", "bell"})
+"""The first parts of keys that may outlive all workers, behind the prefix."""
+OF_NODES = frozenset({"nodes", "reports", "holding", "holders"})
+"""What a worker that was killed leaves to others, which may have had no time."""
+STAYING_TABLES = frozenset({"vtasks_failed", "vtasks_leader", "vtasks_slot", "vtasks_counter"})
+TABLE_OF_NODES = frozenset({"vtasks_node"})
+
+
+def look(run: Run) -> None:
+    """Note as problems what a run has taken and not given back; close the connections of this process."""
+    left = [process for worker in run.workers for process in worker.processes()]
+    _, alive = psutil.wait_procs(left, timeout=3.0)
+    run.expect(not alive, f"processes are left: {alive}")
+    run.expect(not (locks := run.store.locks()), f"{locks} locks are left")
+    nodes = [node for node in run.broker.nodes() if not any(_is_of(node, worker) for worker in run.killed)]
+    run.expect(not nodes, f"leases are left: {nodes}")
+    run.expect(not (places := sorted(_places(run))), f"something is left in {', '.join(places)}")
+    zombies = [child for child in psutil.Process().children(recursive=True) if child.status() == psutil.STATUS_ZOMBIE]
+    run.expect(not zombies, f"zombies: {zombies}")
+    close(run)
+    run.until(lambda: not run.ground.connections(), "the server has no connection left", 5.0)
+
+
+def close(run: Run) -> None:
+    """Close what this process has open to the store, and the line."""
+    asyncio.run(run.broker.aclose())
+    connections.close_all()
+    if run.line is not None:
+        run.line.close()
+
+
+def _is_of(node: str, worker: Any) -> bool:
+    return str(worker.process.pid) in node.split("-")
+
+
+def _places(run: Run) -> Iterator[str]:
+    """Yield the keys, or tables with rows, in which nothing should be left."""
+    if isinstance(run.ground, ValkeyGround):
+        from django_vtasks import conf
+
+        prefix = f"{conf.current().valkey_prefix}:"
+        may_stay = STAYING_KEYS | (OF_NODES if run.killed else frozenset())
+        with run.ground.client() as client:
+            keys = [key.decode() for key in client.scan_iter()]
+        yield from (key for key in keys if key.removeprefix(prefix).split(":")[0] not in may_stay)
+        return
+    from django.apps import apps
+    from django.db import models
+
+    may_stay = STAYING_TABLES | (TABLE_OF_NODES if run.killed else frozenset())
+    for model in apps.get_app_config("vtasks").get_models():
+        table = model._meta.db_table  # noqa: SLF001 - its public name
+        if table not in may_stay and models.QuerySet(model).exists():
+            yield table
