@@ -23,6 +23,8 @@ class Verdict(StrEnum):
     FAIL = "FAIL"
     VACUOUS = "VACUOUS"
     """Nothing: the fault met nobody."""
+    LACKING = "LACKING"
+    """Nothing: this machine has not what the scenario takes."""
 
 
 class Fault(NamedTuple):

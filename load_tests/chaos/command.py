@@ -1,13 +1,17 @@
 """``python -m load_tests chaos``: run scenarios, one after the other, and say what held."""
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from load_tests.chaos import (
     actors,
@@ -27,6 +31,7 @@ from load_tests.chaos import (
     trees,
 )  # fmt: skip
 from load_tests.chaos.account import Verdict
+from load_tests.chaos.arguments import positive
 from load_tests.chaos.scenario import EVERYWHERE, SCENARIOS
 
 MODULES = (
@@ -35,6 +40,10 @@ MODULES = (
 )  # fmt: skip
 """Whose import is what fills SCENARIOS."""
 LONGEST = 300.0
+GRACE = 60.0
+"""Seconds for a run that is told to end, in which it ends its workers and its server."""
+CI_SECONDS = 300.0
+"""What all of CI may take together."""
 CI: tuple[tuple[str, str], ...] = (
     ("kill-actor", "valkey"),
     ("kill-all-actors", "sqlite"),
@@ -51,16 +60,17 @@ CI: tuple[tuple[str, str], ...] = (
 def add_to(commands: Any) -> None:
     """Add the command to those of ``python -m load_tests``."""
     parser = commands.add_parser("chaos", help="put this package under faults")
-    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="may be repeated")
-    parser.add_argument("--all", action="store_true", help="all scenarios that apply to the backends")
-    parser.add_argument("--ci", action="store_true", help="a few scenarios that take five minutes at most")
-    parser.add_argument("--list", action="store_true", help="name the scenarios")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--scenario", action="append", choices=SCENARIOS, help="may be repeated")
+    what.add_argument("--all", action="store_true", help="all scenarios that apply to the backends")
+    what.add_argument("--ci", action="store_true", help="a few scenarios that take five minutes at most")
+    what.add_argument("--list", action="store_true", help="name the scenarios")
     parser.add_argument("--backend", action="append", choices=sorted(EVERYWHERE), help="may be repeated; default: all")
     parser.add_argument("--seed", type=int, help="of all that chance decides; default: another one each time")
-    parser.add_argument("--seconds", type=float, help="of faults in each scenario; default: its own")
+    parser.add_argument("--seconds", type=positive, help="of faults in each scenario; default: its own")
     parser.add_argument("--out", type=Path, help="append a line of JSON for each run")
     parser.add_argument("--keep", type=Path, help="a directory for logs and ledgers of what did not hold")
-    parser.set_defaults(run=run_chaos)
+    parser.set_defaults(run=run_chaos, refuse=parser.error)
     soak.add_to(commands)
     report = commands.add_parser("chaos-report", help="print what is in files of chaos --out, as a table")
     report.add_argument("files", type=Path, nargs="+")
@@ -70,7 +80,10 @@ def add_to(commands: Any) -> None:
 
 def print_report(arguments: argparse.Namespace) -> None:
     """Print a table of reports."""
-    reports = [report for file in arguments.files for report in tables.read(file)]
+    try:
+        reports = [report for file in arguments.files for report in tables.read(file)]
+    except tables.NoReports as error:
+        sys.exit(str(error))
     print((tables.summary if arguments.summary else tables.table)(reports))
 
 
@@ -86,17 +99,18 @@ def run_chaos(arguments: argparse.Namespace) -> None:
         reports = [_conduct(*plan[0], seed, arguments)]
     else:
         print(f"{len(plan)} runs, seed {seed}", flush=True)
-        reports = [_apart(name, kind, seed, arguments) for name, kind in plan]
+        deadline = time.monotonic() + (CI_SECONDS if arguments.ci else float("inf"))
+        reports = [_apart(name, kind, seed, arguments, deadline) for name, kind in plan]
         print(tables.table(reports))
     sys.exit(any(report["verdict"] != Verdict.OK for report in reports))
 
 
 def _plan(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     if arguments.ci:
+        if arguments.backend or arguments.seconds:
+            arguments.refuse("--ci has its own backends and times: leave out --backend and --seconds")
         return list(CI)
     names = list(SCENARIOS) if arguments.all else arguments.scenario
-    if not names:
-        sys.exit("Name a scenario, or --all, --ci, --list.")
     kinds = arguments.backend or sorted(EVERYWHERE)
     plan = [(name, kind) for name in names for kind in kinds if kind in SCENARIOS[name].stores]
     return plan or sys.exit("None of these scenarios applies to that backend.")
@@ -107,34 +121,53 @@ def _conduct(name: str, kind: str, seed: int, arguments: argparse.Namespace) -> 
 
     scenario = SCENARIOS[name]
     keep = arguments.keep and arguments.keep / f"{name}-{kind}-{seed}"
-    report = conduct(scenario, kind, seed=seed, seconds=arguments.seconds or scenario.seconds, keep=keep)
-    if arguments.out:
-        with arguments.out.open("a") as file:
-            file.write(json.dumps(report) + "\n")
+    if lacking := scenario.lacking:
+        report = tables.without_end(name, kind, seed, f"this machine lacks {', '.join(lacking)}", Verdict.LACKING)
+    else:
+        report = conduct(scenario, kind, seed=seed, seconds=arguments.seconds or scenario.seconds, keep=keep)
+    _append(report, arguments.out)
     print(tables.line(report), flush=True)
     return report
 
 
-def _apart(name: str, kind: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def _append(report: dict[str, Any], out: Path | None) -> None:
+    if out is not None:
+        with out.open("a") as file:
+            file.write(json.dumps(report) + "\n")
+
+
+def _apart(name: str, kind: str, seed: int, arguments: argparse.Namespace, deadline: float) -> dict[str, Any]:
     """Run one in a process of its own: Django can be set up once only, and nothing shall be left of the last."""
+    patience = min(LONGEST + (arguments.seconds or 0.0), deadline - time.monotonic())
     with tempfile.TemporaryDirectory(prefix="vtasks-chaos-") as directory:
         out = Path(directory) / "report.jsonl"
         command = [sys.executable, "-m", "load_tests", "chaos", "--scenario", name, "--backend", kind]
         command += ["--seed", str(seed), "--out", str(out)]
         command += ["--seconds", str(arguments.seconds)] if arguments.seconds else []
         command += ["--keep", str(arguments.keep)] if arguments.keep else []
-        code = _wait(subprocess.Popen(command), LONGEST + (arguments.seconds or 0.0))
-        report = tables.read(out)[0] if out.exists() else tables.broken(name, kind, seed, code)
-    if arguments.out:
-        with arguments.out.open("a") as file:
-            file.write(json.dumps(report) + "\n")
+        problem = _run(command, patience)
+        report = tables.read(out)[0] if out.exists() else tables.without_end(name, kind, seed, problem)
+    _append(report, arguments.out)
     return report
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float) -> int:
-    """Return the exit code of a run; one that takes too long is told to end, so that it takes its servers along."""
+def _run(command: list[str], patience: float) -> str:
+    """Run a command; return what there is to say of its end if it has made no report.
+
+    What takes too long is told to end, so that it takes its servers along, and then made to.
+    """
+    if patience <= 0:
+        return "no time was left for it"
+    process = subprocess.Popen(command)
     try:
-        return process.wait(timeout)
+        return f"the run itself broke, exit code {process.wait(patience)}"
     except subprocess.TimeoutExpired:
         process.terminate()
-        return process.wait()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        for one in (*psutil.Process(process.pid).children(recursive=True), process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+    return f"the run had not ended after {patience:.0f} s"

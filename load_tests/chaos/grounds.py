@@ -26,6 +26,8 @@ SQLITE = {
 }
 
 
+PATIENCE = 30.0
+"""Seconds for a command that should take none."""
 CLIENTS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
 
@@ -277,8 +279,8 @@ def ground(make: Callable[[Path], Ground], disk: str | None = None) -> Iterator[
         directory = Path(stack.enter_context(_directory()))
         if disk is not None:
             mount = ("mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(directory))
-            subprocess.run(mount, check=True)
-            stack.callback(subprocess.run, ("umount", "--lazy", str(directory)), check=True)
+            subprocess.run(mount, check=True, timeout=PATIENCE)
+            stack.callback(subprocess.run, ("umount", "--lazy", str(directory)), check=True, timeout=PATIENCE)
         if owner := servers.unprivileged().get("user"):
             os.chown(directory, owner, -1)
         directory.chmod(0o755)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from load_tests.chaos import account
+from load_tests.chaos import account, needs
 from load_tests.chaos.account import Fault
 from load_tests.chaos.grounds import SERVED
 from load_tests.chaos.run import LEASE, Run
@@ -17,12 +17,14 @@ from tests.integration.proxies import Proxy
 from tests.integration.workers import RUNWORKER, WorkerProcess
 
 CUT_OFF = "running tasks cut off"
+PATIENCE = 30.0
+"""Seconds for a command that should take none."""
 SAME = "workers with the same pid and name"
 FENCED = "late ends refused"
 LONG = 8
 """Tasks that take long, so that a host is at work in any case; what was cut off runs again one after the other."""
 TAKES_OVER = LEASE * 4 / 3 + 2.5
-HOSTED = {"stores": SERVED, "workers": 0, "rate": 0.0}
+HOSTED = {"stores": SERVED, "workers": 0, "rate": 0.0, "needs": (needs.ADMIN, needs.IPROUTE)}
 _numbers = itertools.count(1)
 
 
@@ -136,7 +138,9 @@ def _status(host: Host, port: int) -> int:
     """Return the status of a host's health page, asked on the host itself."""
     ask = f"import http.client as h; c = h.HTTPConnection('127.0.0.1', {port}, timeout=9); c.request('GET', '/health')"
     command = [sys.executable, "-c", f"{ask}; print(c.getresponse().status)"]
-    done = subprocess.run(["ip", "netns", "exec", host.name, *command], check=False, capture_output=True)  # noqa: S607
+    done = subprocess.run(
+        ["ip", "netns", "exec", host.name, *command], check=False, capture_output=True, timeout=PATIENCE
+    )
     return int(done.stdout or 0)
 
 
@@ -156,4 +160,4 @@ def _ends(run: Run, pids: set[int]) -> int:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True)  # noqa: S607 - wherever it is
+    subprocess.run(["ip", *arguments], check=True, timeout=PATIENCE)  # noqa: S607 - wherever it is

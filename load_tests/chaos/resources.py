@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from load_tests.chaos import needs
 from load_tests.chaos.account import Fault
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Bounds, scenario
@@ -37,7 +38,7 @@ def full_disk(run: Run) -> None:
     run.bit("enqueues refused", run.ledger.count("error") - before)
 
 
-@scenario(47, bites=("forks that failed",), bounds=Bounds(), seconds=8.0)
+@scenario(47, bites=("forks that failed",), bounds=Bounds(), seconds=8.0, needs=(needs.ADMIN, needs.PIDS_GROUP))
 def no_process_left(run: Run) -> None:
     """Let no process of the worker's be started any more, and kill its actors: they come back when there is room."""
     with _cgroup("pids", run) as group:
@@ -54,7 +55,8 @@ def no_process_left(run: Run) -> None:
         run.recoveries.append(time.monotonic() - began)
 
 
-@scenario(8, bites=("processes killed by the kernel",), environment={"VTASKS_MAX_RESCUES": "1"}, seconds=8.0)
+@scenario(8, bites=("processes killed by the kernel",), environment={"VTASKS_MAX_RESCUES": "1"}, seconds=8.0,
+          needs=(needs.ADMIN, needs.MEMORY_GROUP))  # fmt: skip
 def out_of_memory(run: Run) -> None:
     """Let tasks take more memory than the host has: the kernel kills their actors, and they are given up with that."""
     from load_tests.chaos import tasks

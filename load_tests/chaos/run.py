@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tests.integration.stores import Store  # of models, which Django must be set up for
 
 ROOT = Path(__file__).parents[2]
+CODE = os.pathsep.join(str(ROOT / path) for path in (".", "vtasks", "supervisor"))
+"""The PYTHONPATH of all that takes part: what is tried is this checkout, whatever else is installed."""
 LEASE = 3.0
 LIVENESS = 2.0
 BEGUN = "· backend"
@@ -98,7 +100,7 @@ class Run:
             VARIABLE: str(self.ledger.directory),
             "TEST_LEDGER": str(self.directory / "gates"),
             "TEST_ACTOR_LIVENESS": str(LIVENESS),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": CODE,
             "PYTHONUNBUFFERED": "1",
             "VTASKS_LEASE": str(LEASE),
             "VTASKS_MAX_RESCUES": "20",

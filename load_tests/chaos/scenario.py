@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from load_tests.chaos import needs
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -66,8 +68,15 @@ class Scenario:
     """The size of a disk of its own that the store is on."""
     by_line: bool = False
     """Whether the workers, and they alone, reach the store over a line."""
+    needs: tuple[str, ...] = ()
+    """What it takes beyond servers, of the module needs."""
     environment: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def lacking(self) -> list[str]:
+        """Return what it takes and this machine has not."""
+        return needs.lacking((*self.needs, *((needs.ADMIN, needs.MOUNT) if self.disk else ())))
 
     @property
     def slots(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from load_tests.chaos import conductor, samples, slopes, tables
 from load_tests.chaos.account import Verdict
+from load_tests.chaos.arguments import at_least, positive
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import EVERYWHERE, KILLED, Bounds, Scenario
 
@@ -22,6 +23,8 @@ WARM_UP = 120.0
 REPLACED = "times all actors were replaced"
 TICK = {"task": "load_tests.chaos.tasks.tick", "schedule": 2, "args": ["tick"]}
 MINUTE = 60.0
+SHORTEST = 1.0
+"""Minutes that give samples enough for a slope."""
 
 
 class Endurance:
@@ -71,9 +74,9 @@ class Endurance:
 def add_to(commands: Any) -> None:
     """Add the command to those of ``python -m load_tests``."""
     parser = commands.add_parser("soak", help="look for what grows")
-    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--minutes", type=at_least(SHORTEST), default=20.0)
     parser.add_argument("--backend", choices=sorted(EVERYWHERE), default="valkey")
-    parser.add_argument("--rate", type=float, default=200.0, help="tasks per second (default: 200)")
+    parser.add_argument("--rate", type=positive, default=200.0, help="tasks per second (default: 200)")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--out", type=Path, help="append a line of JSON, with all samples")
     parser.set_defaults(run=run_soak)

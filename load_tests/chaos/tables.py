@@ -17,24 +17,38 @@ SUMMARY = (
     *("scenario", "stores", "verdicts", "bites", "accepted", "lost", "run again", "for no reason", "failed wrongly"),
     "longest recovery, s",
 )
+FIRST = frozenset({"scenario", "backend", "seed", "verdict", "problems"})
+"""What each report tells."""
 NOTHING = "–"
 """What stands for a figure that nobody knows."""
 
 
+class NoReports(ValueError):
+    """A file holds something else than reports."""
+
+
 def read(file: Path) -> list[dict[str, Any]]:
     """Return the reports in a file."""
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    try:
+        reports = [json.loads(line) for line in file.read_text().splitlines()]
+    except OSError as error:
+        raise NoReports(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise NoReports(f"{file} is no file of chaos --out: {error}") from error
+    if not all(isinstance(report, dict) and report.keys() >= FIRST for report in reports):
+        raise NoReports(f"{file} is no file of chaos --out: a line lacks one of {', '.join(sorted(FIRST))}")
+    return reports
 
 
-def broken(name: str, kind: str, seed: int, code: int) -> dict[str, Any]:
-    """Return the report of a run that did not come to its end."""
+def without_end(name: str, kind: str, seed: int, problem: str, verdict: Verdict = Verdict.FAIL) -> dict[str, Any]:
+    """Return the report of a run that did not come to its end, or never began."""
     return {
         "scenario": name,
         "backend": kind,
         "seed": seed,
         "commit": machine.commit(),
-        "verdict": str(Verdict.FAIL),
-        "problems": [f"the run itself broke, exit code {code}"],
+        "verdict": str(verdict),
+        "problems": [problem],
     }
 
 

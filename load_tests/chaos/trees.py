@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from load_tests.chaos.ledger import ADDED, Event
-from load_tests.chaos.run import LEASE, ROOT, Run
+from load_tests.chaos.run import CODE, LEASE, Run
 from load_tests.chaos.scenario import Bounds, scenario
 from tests.integration.trees import Change, plant
 
@@ -43,7 +43,7 @@ def two_trees(run: Run) -> None:
     run.pass_time(run.seconds / 2)  # payloads that are new to all workers
     cut_off = _replace_workers(run, newer)
     run.pass_time(run.seconds)  # no worker is old, and one of the producers
-    cut_off_again = _replace_workers(run, str(ROOT))
+    cut_off_again = _replace_workers(run, CODE)
     run.pass_time(run.seconds / 2)
     run.stop_feeding()
     run.until(run.is_quiet, "every task has ended", run.scenario.bounds.quiet)

@@ -14,7 +14,7 @@ def report(scenario="kill-actor", backend="valkey", verdict="ok", **more):
 
 @pytest.fixture
 def broken():
-    return tables.broken("kill-store", "postgres", 7, 1)
+    return tables.without_end("kill-store", "postgres", 7, "the run itself broke, exit code 1")
 
 
 def row(text, name):

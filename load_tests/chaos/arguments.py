@@ -1,0 +1,24 @@
+"""Values of the command line that say in one line what is wrong with them."""
+
+import argparse
+from collections.abc import Callable
+
+
+def positive(text: str) -> float:
+    """Return a number above zero."""
+    return _number(text, lambda value: value > 0, "above 0")
+
+
+def at_least(least: float) -> Callable[[str], float]:
+    """Return what makes a number of a text that is not below the least."""
+    return lambda text: _number(text, lambda value: value >= least, f"of {least:g} or more")
+
+
+def _number(text: str, is_right: Callable[[float], bool], which: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not is_right(value) or value == float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number {which}")
+    return value
