@@ -166,7 +166,8 @@ def _run(command: list[str], patience: float) -> str:
     try:
         process.wait(GRACE)
     except subprocess.TimeoutExpired:
-        for one in (*psutil.Process(process.pid).children(recursive=True), process):
+        root = psutil.Process(process.pid)
+        for one in (*root.children(recursive=True), root):
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         process.wait()

@@ -137,10 +137,8 @@ def _taken_over(run: Run, cut: Fault) -> float:
 def _status(host: Host, port: int) -> int:
     """Return the status of a host's health page, asked on the host itself."""
     ask = f"import http.client as h; c = h.HTTPConnection('127.0.0.1', {port}, timeout=9); c.request('GET', '/health')"
-    command = [sys.executable, "-c", f"{ask}; print(c.getresponse().status)"]
-    done = subprocess.run(
-        ["ip", "netns", "exec", host.name, *command], check=False, capture_output=True, timeout=PATIENCE
-    )
+    command = ["ip", "netns", "exec", host.name, sys.executable, "-c", f"{ask}; print(c.getresponse().status)"]
+    done = subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)
     return int(done.stdout or 0)
 
 

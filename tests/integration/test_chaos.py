@@ -41,3 +41,27 @@ def test_a_fault_that_meets_nobody_is_no_success(chaos):
 
     assert (code, report["verdict"]) == (1, "VACUOUS")
     assert report["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("way", "found"),
+    [
+        ("Honest", []),
+        ("Loses", ["lost: "]),
+        ("RunsTwice", ["run again for no reason: ", "ended twice: "]),
+        ("TellsNobody", ["ended, and no store was told: "]),
+        ("KeepsLease", ["leases are left: ", "something is left in vtasks_node"]),
+    ],
+)
+def test_a_store_that_breaks_a_promise_is_found_out(tmp_path, way, found):
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "tests.integration.breaking", way, str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert out.exists(), done.stderr
+    report = json.loads(out.read_text())
+
+    assert report["accepted"] > 100
+    assert report["verdict"] == ("FAIL" if found else "ok"), report["problems"]
+    assert len(report["problems"]) == len(found), report["problems"]
+    for problem, beginning in zip(report["problems"], found, strict=True):
+        assert problem.startswith(beginning)
