@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 from django.db import close_old_connections
 
-from load_tests.chaos.grounds import ValkeyGround
+from load_tests.chaos.grounds import Served, ValkeyGround
 from load_tests.chaos.run import Run
 from tests.integration.workers import WorkerProcess
 
@@ -48,7 +48,8 @@ def _of_store(run: Run) -> Iterator[tuple[str, float]]:
             facts: dict[str, Any] = client.info()
             yield "keys", float(client.dbsize())
         yield "MB of the server", facts["used_memory"] / MB
-        yield "connections", float(facts["connected_clients"])
+        yield "connections", float(run.ground.connections())
+        yield "failed tasks", float(run.broker.failed_count())
         return
     from django.apps import apps
     from django.db import models
@@ -56,3 +57,14 @@ def _of_store(run: Run) -> Iterator[tuple[str, float]]:
     close_old_connections()
     tables = apps.get_app_config("vtasks").get_models()
     yield "rows", float(sum(models.QuerySet(table).count() for table in tables))
+    yield "failed tasks", float(run.broker.failed_count())
+    if isinstance(run.ground, Served):
+        yield "MB of the server", sum(map(_pss, run.ground.processes()))
+        yield "connections", float(run.ground.connections())
+
+
+def _pss(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_full_info().pss) / MB
+    except psutil.NoSuchProcess:
+        return 0.0

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
+from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +16,20 @@ MATTERS = 0.03
 """The part of its mean by which a figure must have grown in the time to be held to grow."""
 
 
+NOISE = 1e-9
+"""The part of its mean below which a change is one of rounding."""
+
+
+class Trend(StrEnum):
+    """What a slope says of a figure."""
+
+    FLAT = "flat"
+    """It does not surely grow."""
+    SLOW = "grows slowly"
+    """It surely grows, and in this time by less than matters."""
+    GROWS = "GROWS"
+
+
 class Slope(NamedTuple):
     """``per_hour`` and its standard error, the ``mean`` and the hours that were looked at."""
 
@@ -24,10 +39,11 @@ class Slope(NamedTuple):
     hours: float
 
     @property
-    def grows(self) -> bool:
-        """Tell whether the figure surely grows, and by more than matters."""
-        is_sure = self.per_hour > SURE * self.error
-        return is_sure and self.per_hour * self.hours > max(MATTERS * self.mean, 1.0)
+    def trend(self) -> Trend:
+        """Tell whether the figure surely grows, and whether by more than matters."""
+        if self.per_hour <= max(SURE * self.error, NOISE * self.mean):
+            return Trend.FLAT
+        return Trend.GROWS if self.per_hour * self.hours > max(MATTERS * self.mean, 1.0) else Trend.SLOW
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> Slope:

@@ -14,12 +14,17 @@ from load_tests.chaos.account import Verdict
 from load_tests.chaos.arguments import at_least, positive
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import EVERYWHERE, KILLED, Bounds, Scenario
+from load_tests.chaos.slopes import Trend
 
 SAMPLE_EVERY = 5.0
 KILL_EVERY = (15.0, 45.0)
 RECYCLE_EVERY = (60.0, 120.0)
 WARM_UP = 120.0
 """Seconds after which samples count, if the time is long enough: caches and pools have filled by then."""
+FAILURES = 2
+"""Tasks that fail before each sample; their list is full before samples count."""
+FAILED_CAP = 10
+FAILED = "tasks that failed"
 REPLACED = "times all actors were replaced"
 TICK = {"task": "load_tests.chaos.tasks.tick", "schedule": 2, "args": ["tick"]}
 MINUTE = 60.0
@@ -36,6 +41,8 @@ class Endurance:
 
     def __call__(self, run: Run) -> None:
         """Disturb and look."""
+        from tests.workapp import tasks
+
         began = time.monotonic()
         kill_at, recycle_at = (began + run.chance.uniform(*span) for span in (KILL_EVERY, RECYCLE_EVERY))
         while (now := time.monotonic()) < began + run.seconds:
@@ -46,12 +53,17 @@ class Endurance:
                 run.workers[0].send(signal.SIGHUP)
                 run.bit(REPLACED)
                 recycle_at = now + run.chance.uniform(*RECYCLE_EVERY)
+            for _ in range(FAILURES):
+                tasks.fail.enqueue("ValueError")
+            run.bit(FAILED, FAILURES)
             run.pass_time(SAMPLE_EVERY)  # so that what is looked at is not what has just been disturbed
             self.times.append(time.monotonic() - began)
             self.samples.append(samples.sample(run))
             run.bit("samples")
         for name, found in self.slopes().items():
-            run.expect(not found.grows, f"{name} grows by {found.per_hour:.3g} ± {found.error:.2g} an hour")
+            run.expect(
+                found.trend is not Trend.GROWS, f"{name} grows by {found.per_hour:.3g} ± {found.error:.2g} an hour"
+            )
 
     def slopes(self) -> dict[str, slopes.Slope]:
         """Return how each figure has changed since it was warm."""
@@ -66,8 +78,7 @@ class Endurance:
         """Return the slopes as a table in Markdown."""
         lines = ["| figure | mean | change per hour | ± | |", "| --- | --- | --- | --- | --- |"]
         for name, found in self.slopes().items():
-            verdict = "GROWS" if found.grows else "flat"
-            lines.append(f"| {name} | {found.mean:.4g} | {found.per_hour:+.3g} | {found.error:.2g} | {verdict} |")
+            lines.append(f"| {name} | {found.mean:.4g} | {found.per_hour:+.3g} | {found.error:.2g} | {found.trend} |")
         return "\n".join(lines)
 
 
@@ -90,16 +101,16 @@ def run_soak(arguments: argparse.Namespace) -> None:
         faults=(74,),
         sentence="Keep up a steady load with kills and recycling.",
         inject=endurance,
-        bites=(KILLED, REPLACED, "samples"),
+        bites=(KILLED, REPLACED, FAILED, "samples"),
         rate=arguments.rate,
         options=("--processes", "2", "--concurrency", "20", "--scheduler", "--metrics-port", "0"),
         bounds=Bounds(again=5.0),
-        settings={"VTASKS_SCHEDULE": {"tick": TICK}},
+        settings={"VTASKS_SCHEDULE": {"tick": TICK}, "VTASKS_DLQ_CAP": FAILED_CAP},
     )
     seed = random.randrange(2**32) if arguments.seed is None else arguments.seed  # noqa: S311 - no secret
     report = conductor.conduct(scenario, arguments.backend, seed=seed, seconds=MINUTE * arguments.minutes)
     if arguments.out:
         with arguments.out.open("a") as file:
             file.write(json.dumps(report | {"times": endurance.times, "samples": endurance.samples}) + "\n")
-    print(tables.line(report), endurance.table(), sep="\n")
+    print(tables.line(report), endurance.table(), *tables.origins([report]), sep="\n")
     sys.exit(report["verdict"] != Verdict.OK)

@@ -81,7 +81,7 @@ def summary(reports: Sequence[dict[str, Any]]) -> str:
     for report in last.values():
         groups.setdefault(report["scenario"], []).append(report)
     rows = [SUMMARY, tuple("---" for _ in SUMMARY), *(_sums(name, group) for name, group in sorted(groups.items()))]
-    return "\n".join([*_lines(rows), *_problems(last.values()), "", *_origins(last.values())])
+    return "\n".join([*_lines(rows), *_problems(last.values()), "", *origins(last.values())])
 
 
 def _lines(rows: Iterable[tuple[str, ...]]) -> list[str]:
@@ -92,7 +92,7 @@ def _problems(reports: Iterable[dict[str, Any]]) -> list[str]:
     return [f"{r['scenario']} on {r['backend']}, seed {r['seed']}: {p}" for r in reports for p in r["problems"]]
 
 
-def _origins(reports: Iterable[dict[str, Any]]) -> list[str]:
+def origins(reports: Iterable[dict[str, Any]]) -> list[str]:
     """Return a line for each commit that the reports are of."""
     loads: dict[str, list[float]] = {}
     runs: Counter[str] = Counter()

@@ -1,0 +1,80 @@
+"""What a soak concludes from its samples."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from load_tests.chaos import samples, soak
+from load_tests.chaos.soak import Endurance
+
+
+class Calendar:
+    """A run whose time passes at once, and which notes what happens in it."""
+
+    seconds = 3600.0
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        self.problems: list[str] = []
+        self.counts: dict[str, int] = {}
+        self.workers = [SimpleNamespace(send=lambda number: None)]
+        self.chance = SimpleNamespace(uniform=lambda *_: 30.0, choice=lambda of: of[0])
+        monkeypatch.setattr(soak, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def actors(self):
+        return {"default#1": 1}
+
+    def kill(self, pid):
+        self.bit("kills")
+
+    def bit(self, what, times=1):
+        self.counts[what] = self.counts.get(what, 0) + times
+
+    def pass_time(self, seconds):
+        self.now += seconds
+
+    def expect(self, holds, problem):
+        if not holds:
+            self.problems.append(problem)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    from tests.workapp import tasks
+
+    monkeypatch.setattr(tasks, "fail", SimpleNamespace(enqueue=lambda _kind: None))
+    return Calendar(monkeypatch)
+
+
+def test_a_figure_that_grows_is_a_problem_and_one_that_is_flat_or_grows_slowly_is_none(run, monkeypatch):
+    monkeypatch.setattr(
+        samples, "sample", lambda run: {"leak": run.now / 60, "drip": 1000 + run.now / 1800, "flat": 7.0}
+    )
+    endurance = Endurance()
+
+    endurance(run)
+
+    assert [problem.split(" by ")[0] for problem in run.problems] == ["leak grows"]
+    verdicts = {
+        row.split(" | ")[0].strip("| "): row.split(" | ")[-1].strip(" |") for row in endurance.table().splitlines()
+    }
+    assert (verdicts["leak"], verdicts["drip"], verdicts["flat"]) == ("GROWS", "grows slowly", "flat")
+
+
+def test_actors_are_killed_and_tasks_fail_all_the_time(run, monkeypatch):
+    monkeypatch.setattr(samples, "sample", lambda _run: {"flat": 7.0})
+
+    Endurance()(run)
+
+    assert run.counts["samples"] == 720
+    assert run.counts[soak.FAILED] == 720 * soak.FAILURES
+    assert run.counts["kills"] > 100
+    assert run.counts[soak.REPLACED] > 100
+
+
+def test_what_grows_only_until_caches_are_warm_is_flat(run, monkeypatch):
+    monkeypatch.setattr(samples, "sample", lambda run: {"warm": min(run.now, soak.WARM_UP)})
+
+    Endurance()(run)
+
+    assert run.problems == []
