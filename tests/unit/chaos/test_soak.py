@@ -17,7 +17,7 @@ class Calendar:
         self.now = 0.0
         self.problems: list[str] = []
         self.counts: dict[str, int] = {}
-        self.workers = [SimpleNamespace(send=lambda number: None)]
+        self.workers = [SimpleNamespace(send=lambda _number: None)]
         self.chance = SimpleNamespace(uniform=lambda *_: 30.0, choice=lambda of: of[0])
         monkeypatch.setattr(soak, "time", SimpleNamespace(monotonic=lambda: self.now))
 

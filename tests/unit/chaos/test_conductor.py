@@ -1,0 +1,95 @@
+"""What the bounds of a scenario make of the account of a run."""
+
+import pytest
+
+from load_tests.chaos.account import Account, account
+from load_tests.chaos.conductor import _hold_against_bounds
+from load_tests.chaos.grounds import Ground
+from load_tests.chaos.run import Run
+from load_tests.chaos.scenario import Bounds, Scenario
+
+HONEST = account([], (), ())
+
+
+def replaced(field: str) -> Account:
+    return Account(**{**HONEST._asdict(), field: ["t1"]})
+
+
+@pytest.fixture
+def judged(tmp_path_factory):
+    """Give a function that holds an account against bounds and returns the problems."""
+
+    def judge(found=HONEST, bounds=None, *, delays=(), backs=(), lines=()):
+        directory = tmp_path_factory.mktemp("run")
+        scenario = Scenario(
+            name="any", faults=(), sentence="Any.", inject=lambda _run: None, bites=(), bounds=bounds or Bounds()
+        )
+        run = Run(scenario, Ground(directory), directory, seed=7, seconds=1.0)
+        (run.ledger.directory / "1.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        _hold_against_bounds(run, found, list(delays), list(backs))
+        return run.problems
+
+    return judge
+
+
+def test_nothing_is_wrong_with_nothing(judged):
+    assert judged() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "problem"),
+    [
+        ("lost", "lost: t1"),
+        ("duplicates", "run again for no reason: t1"),
+        ("spurious", "failed for no fault of theirs: t1"),
+        ("contradictory", "ended twice: t1"),
+        ("overlaps", "accepted while its equal was under way: t1"),
+        ("strangers", "ran unasked: t1"),
+        ("unsettled", "ended, and no store was told: t1"),
+    ],
+)
+def test_each_key_that_breaks_a_promise_is_a_problem(judged, field, problem):
+    assert judged(replaced(field)) == [problem]
+
+
+def test_the_first_of_many_are_named(judged):
+    assert judged(HONEST._replace(lost=[f"t{number}" for number in range(8)])) == [
+        "lost: t0, t1, t2, t3, t4 and 3 more"
+    ]
+
+
+def test_only_what_a_store_that_loses_can_undo_is_excused_there(judged):
+    lost = HONEST._replace(lost=["t1"], contradictory=["t2"], overlaps=["sole/t3"], unsettled=["t4"])
+
+    assert judged(lost, Bounds(loses=True)) == ["ended, and no store was told: t4"]
+
+
+def test_a_process_may_not_run_more_at_once_than_it_was_told(judged):
+    assert judged(HONEST._replace(at_once=8)) == []
+    assert judged(HONEST._replace(at_once=9)) == ["9 tasks at once in a process that may run 8"]
+    assert judged(HONEST._replace(at_once=16), Bounds(namesakes=2)) == []
+
+
+def test_recoveries_have_a_bound_if_one_is_promised(judged):
+    assert judged(delays=[1.0, 99.0]) == []
+    assert judged(bounds=Bounds(again=2.0), delays=[1.0, 3.0]) == ["ran again later than 2 s after a death: 3.00 s"]
+
+
+@pytest.mark.parametrize("back", [6.0, None], ids=["late", "never"])
+def test_a_rate_that_does_not_come_back_in_time_is_a_problem(judged, back):
+    assert judged(bounds=Bounds(back=5.0), backs=[4.0]) == []
+    assert judged(bounds=Bounds(back=5.0), backs=[4.0, back]) == [
+        f"not at nine tenths of the usual rate 5 s after an outage: {back}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("note", "problems"),
+    [
+        ("django_vtasks.errors.BrokerUnavailable 1.000", []),
+        ("builtins.OSError 1.000", ["an enqueue raised builtins.OSError"]),
+        ("django.db.utils.OperationalError 30.000", ["an enqueue took 30.000 s to fail"]),
+    ],
+)
+def test_an_enqueue_fails_with_a_typed_error_in_time(judged, note, problems):
+    assert judged(lines=[f'["error", "t1", 1.0, 1, "", "{note}"]']) == problems
