@@ -50,6 +50,7 @@ def close(run: Run) -> None:
     connections.close_all()
     if run.line is not None:
         run.line.close()
+        run.line = None
 
 
 def _is_of(node: str, worker: Any) -> bool:
