@@ -1,132 +1,21 @@
-"""The stores under fault: a server of the run's own that is killed, frozen and started again, and the ways to it."""
+"""The stores under fault, by their kinds, and the ways to them."""
 
 import contextlib
 import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, override
+from typing import Any, override
 
-import psutil
-
+from load_tests.chaos.ground import Ground, Served, tasks_of
 from tests import servers
 from tests.integration.outages import POSTGRES_SOCKET
-from tests.integration.probes import eventually
 from tests.integration.proxies import HOST, Proxy
-
-SQLITE = {
-    "ENGINE": "django.db.backends.sqlite3",
-    "OPTIONS": {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 5,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    },
-}
-
 
 PATIENCE = 30.0
 """Seconds for a command that should take none."""
 CLIENTS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-
-
-class Ground:
-    """A store that has no server: SQLite."""
-
-    kind: ClassVar[str] = "sqlite"
-    unsettled: ClassVar[float] = 0.0
-    """Seconds before a crash of which the ends of tasks may be undone: workers do not wait for the disk."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def start(self) -> None:
-        """Start the server, on the data that it has left if there is any."""
-
-    def close(self) -> None:
-        """End the server."""
-
-    def settings(self, line: Proxy | None = None) -> dict[str, Any]:
-        """Return the settings of who reaches the store, over a line if there is one."""
-        assert line is None, "there is no way to SQLite that could be cut"
-        return {"DATABASES": {"default": self._sqlite()}, "TASKS": _tasks("db.DatabaseTaskBackend")}
-
-    def line(self, host: str = HOST) -> Proxy:
-        """Make a way to the server that can be cut."""
-        raise NotImplementedError
-
-    def connections(self) -> int:
-        """Return how many connections of clients the server has, but the one that asks."""
-        return 0
-
-    def _sqlite(self) -> dict[str, Any]:
-        return SQLITE | {"NAME": str(self.directory / "db.sqlite3")}
-
-
-class Served(Ground):
-    """A store with a server of the run's own."""
-
-    server_class: ClassVar[type[servers.Server]]
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.server = self.server_class(directory)
-        self._is_initialised = False
-
-    @override
-    def start(self) -> None:
-        if self._is_initialised:
-            self.server.log.unlink()
-            self.server.run_until_ready()
-        else:
-            self.server.start()
-            self._is_initialised = True
-        eventually(self.answers, f"{self.kind} answers", within=30.0)
-
-    @override
-    def close(self) -> None:
-        self.thaw()
-        self.server.stop()
-
-    @property
-    def is_running(self) -> bool:
-        """Tell whether the server has not ended."""
-        return self.server.process is not None and self.server.process.poll() is None
-
-    def processes(self) -> list[psutil.Process]:
-        """Return the server's processes."""
-        assert self.server.process is not None
-        with contextlib.suppress(psutil.NoSuchProcess):
-            first = psutil.Process(self.server.process.pid)
-            return [first, *first.children(recursive=True)]
-        return []
-
-    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End the server by a signal."""
-        assert self.server.process is not None
-        processes = self.processes()
-        self.server.process.send_signal(number)
-        self.server.process.wait(30.0)
-        # Those of a PostgreSQL whose first was killed end by themselves, and none starts before.
-        psutil.wait_procs(processes, 30.0)
-
-    def freeze(self) -> None:
-        """Stop the server; connections stay open, and the kernel accepts new ones."""
-        self._signal_all(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self._signal_all(signal.SIGCONT)
-
-    def answers(self) -> bool:
-        """Tell whether the server does what it is there for."""
-        raise NotImplementedError
-
-    def _signal_all(self, number: signal.Signals) -> None:
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
 
 
 class PostgresGround(Served):
@@ -228,8 +117,8 @@ class ValkeyGround(Served):
     @override
     def settings(self, line: Proxy | None = None) -> dict[str, Any]:
         options = {"BROKER_URL": self.url if line is None else f"valkey://{line.host}:{line.port}/0"}
-        tasks = _tasks("valkey.ValkeyTaskBackend", OPTIONS=options)
-        return {"DATABASES": {"default": self._sqlite()}, "TASKS": tasks}
+        tasks = tasks_of("valkey.ValkeyTaskBackend", OPTIONS=options)
+        return {"DATABASES": {"default": self.sqlite()}, "TASKS": tasks}
 
     @override
     def line(self, host: str = HOST) -> Proxy:
@@ -292,9 +181,5 @@ def ground(make: Callable[[Path], Ground], disk: str | None = None) -> Iterator[
             store.close()
 
 
-def _tasks(backend: str, **options: Any) -> dict[str, Any]:
-    return {"default": {"BACKEND": f"django_vtasks.backends.{backend}", **options}}
-
-
 def _database(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"DATABASES": {"default": entry}, "TASKS": _tasks("db.DatabaseTaskBackend")}
+    return {"DATABASES": {"default": entry}, "TASKS": tasks_of("db.DatabaseTaskBackend")}

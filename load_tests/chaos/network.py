@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from load_tests.chaos.grounds import SERVED, Served
+from load_tests.chaos.ground import Served
+from load_tests.chaos.grounds import SERVED
 from load_tests.chaos.run import LEASE, Run
 from load_tests.chaos.scenario import Bounds, scenario
 from tests.integration.proxies import Proxy

@@ -7,7 +7,8 @@ from typing import Any
 import psutil
 from django.db import close_old_connections
 
-from load_tests.chaos.grounds import Served, ValkeyGround
+from load_tests.chaos.ground import Served
+from load_tests.chaos.grounds import ValkeyGround
 from load_tests.chaos.run import Run
 from tests.integration.workers import WorkerProcess
 

@@ -11,7 +11,7 @@ from load_tests.chaos import needs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from load_tests.chaos.grounds import Ground
+    from load_tests.chaos.ground import Ground
     from load_tests.chaos.run import Run
 
 EVERYWHERE = frozenset({"sqlite", "postgres", "mariadb", "valkey"})

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from load_tests.chaos.grounds import Ground, ValkeyGround
+from load_tests.chaos.ground import Ground
+from load_tests.chaos.grounds import ValkeyGround
 
 FEW = 3
 

@@ -2,7 +2,8 @@
 
 import signal
 
-from load_tests.chaos.grounds import SERVED, Served, ValkeyGround
+from load_tests.chaos.ground import Served
+from load_tests.chaos.grounds import SERVED, ValkeyGround
 from load_tests.chaos.pairs import PairGround
 from load_tests.chaos.run import LEASE, Run
 from load_tests.chaos.scenario import Bounds, scenario

@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 
 from load_tests.chaos import leftovers
-from load_tests.chaos.grounds import GROUNDS, Ground, ValkeyGround, ground
+from load_tests.chaos.ground import Ground
+from load_tests.chaos.grounds import GROUNDS, ValkeyGround, ground
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Scenario
 from tests.integration.probes import eventually

@@ -4,7 +4,7 @@ import pytest
 
 from load_tests.chaos.account import Account, account
 from load_tests.chaos.conductor import _hold_against_bounds
-from load_tests.chaos.grounds import Ground
+from load_tests.chaos.ground import Ground
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Bounds, Scenario
 
