@@ -63,7 +63,7 @@ def kill_valkey_everysec(run: Run) -> None:
 
 
 @scenario(
-    25, bites=(RESTARTS, "tasks lost, as told"), bounds=Bounds(back=BACK, loses=True), stores=frozenset({"valkey"}),
+    25, bites=(RESTARTS, "tasks lost, as told"), bounds=Bounds(back=BACK, loses=True, quiet=90.0), stores=frozenset({"valkey"}),
     seconds=6.0, rate=400.0, options=("--processes", "1", "--concurrency", "2"),
 )  # fmt: skip
 def kill_valkey_without_disk(run: Run) -> None:
@@ -137,7 +137,7 @@ def _lost_before(run: Run, kills: list[float], margin: float) -> list[str]:
     """Return what was acknowledged and has not run, but what was younger than the margin when the server was killed."""
     run.pass_time(2.0)
     run.stop_feeding()
-    run.until(run.is_quiet, "all that is left has ended")
+    run.until(run.is_quiet, "all that is left has ended", run.scenario.bounds.quiet)
     events = run.ledger.events()
     done = {event.key for event in events if event.kind == "end"}
     lost = [event for event in events if event.kind == "accept" and event.key not in done]
