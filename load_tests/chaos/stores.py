@@ -63,8 +63,8 @@ def kill_valkey_everysec(run: Run) -> None:
 
 
 @scenario(
-    25, bites=(RESTARTS, "tasks lost, as told"), bounds=Bounds(back=BACK, loses=True, quiet=90.0), stores=frozenset({"valkey"}),
-    seconds=6.0, rate=400.0, options=("--processes", "1", "--concurrency", "2"),
+    25, bites=(RESTARTS, "tasks lost, as told"), bounds=Bounds(back=BACK, loses=True, quiet=90.0),
+    stores=frozenset({"valkey"}), seconds=6.0, rate=400.0, options=("--processes", "1", "--concurrency", "2"),
 )  # fmt: skip
 def kill_valkey_without_disk(run: Run) -> None:
     """Kill -9 a Valkey that keeps nothing: all is lost, and work goes on with what comes next."""

@@ -11,14 +11,22 @@ from load_tests.chaos.scenario import Scenario
 PASSED = "seconds that have passed"
 
 
+CROWDED = "Crowds"
+"""The way that is one of workers, not of stores: one runs more at once than it is thought to."""
+
+
 def wait(run: Run) -> None:
+    if run.scenario.name == CROWDED:
+        run.worker("--processes", "1", "--concurrency", "64")
+        run.occupy(60, 1.0)
     run.pass_time(run.seconds)
     run.bit(PASSED, int(run.seconds))
 
 
 if __name__ == "__main__":
     way, report = sys.argv[1:]
-    backend = {"BACKEND": "tests.integration.broken.Backend", "OPTIONS": {"WAY": way}}
+    of_store = "Honest" if way == CROWDED else way
+    backend = {"BACKEND": "tests.integration.broken.Backend", "OPTIONS": {"WAY": of_store}}
     scenario = Scenario(
         name=way,
         faults=(),

@@ -50,6 +50,7 @@ def test_a_fault_that_meets_nobody_is_no_success(chaos):
         ("Loses", ["lost: "]),
         ("RunsTwice", ["run again for no reason: ", "ended twice: "]),
         ("TellsNobody", ["ended, and no store was told: "]),
+        ("Crowds", ["tasks at once in a process that may run 8"]),
         ("KeepsLease", ["leases are left: ", "something is left in vtasks_node"]),
     ],
 )
@@ -63,5 +64,4 @@ def test_a_store_that_breaks_a_promise_is_found_out(tmp_path, way, found):
     assert report["accepted"] > 100
     assert report["verdict"] == ("FAIL" if found else "ok"), report["problems"]
     assert len(report["problems"]) == len(found), report["problems"]
-    for problem, beginning in zip(report["problems"], found, strict=True):
-        assert problem.startswith(beginning)
+    assert all(words in problem for problem, words in zip(report["problems"], found, strict=True))

@@ -32,6 +32,41 @@ def judged(tmp_path_factory):
     return judge
 
 
+@pytest.fixture
+def run(tmp_path):
+    scenario = Scenario(name="any", faults=(), sentence="Any.", inject=lambda _run: None, bites=())
+    return Run(scenario, Ground(tmp_path), tmp_path, seed=7, seconds=1.0)
+
+
+class TestComeback:
+    @pytest.fixture
+    def fed(self, run):
+        """Note that each of two queues is fed ten calls a second, of which so many end, from 10 s on."""
+
+        def note(**pauses):
+            lines = []
+            for queue, pause in pauses.items():
+                for number in range(30):
+                    key = f"{queue}{number}"
+                    lines.append(f'["accept", "{key}", {10 + number / 10}, 1, "id-{key}", "{queue}"]')
+                    lines.append(f'["end", "{key}", {11 + number * pause}, 2, "id-{key}", "1"]')
+                run.usual_of[queue] = 10.0
+            (run.ledger.directory / "1.jsonl").write_text("".join(f"{line}\n" for line in lines))
+            return run
+
+        return note
+
+    def test_is_that_of_the_queue_that_comes_last(self, fed):
+        run = fed(one=0.1, other=0.05)
+
+        assert run.comeback(10.0) == pytest.approx(1.0)
+
+    def test_is_none_as_long_as_one_queue_is_not_back_although_the_other_makes_up_for_it(self, fed):
+        run = fed(one=0.02, other=1.0)
+
+        assert run.comeback(10.0) is None
+
+
 def test_nothing_is_wrong_with_nothing(judged):
     assert judged() == []
 
