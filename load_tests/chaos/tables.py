@@ -54,15 +54,18 @@ def without_end(name: str, kind: str, seed: int, problem: str, verdict: Verdict 
 
 def line(report: dict[str, Any]) -> str:
     """Return a report in one line, with a line for each problem."""
-    bites = ", ".join(f"{count} {what}" for what, count in report.get("bites", {}).items())
-    facts = ", ".join(f"{what} {value:g}" for what, value in report.get("facts", {}).items())
-    head = (
-        f"{report['verdict']:7} {report['scenario']} on {report['backend']}, seed {report['seed']}: {bites}; "
-        f"{report.get('accepted')} accepted, {report.get('lost')} lost, {report.get('reruns')} run again, "
-        f"{report.get('duplicates')} for no reason, {report.get('spurious')} failed wrongly; recovery "
-        f"{report.get('recovery_p50')} s, max {report.get('recovery_max')} s; {facts}; {report.get('seconds')} s"
+    head = f"{report['verdict']:7} {report['scenario']} on {report['backend']}, seed {report['seed']}"
+    return "\n        ".join([head + (_figures(report) if "accepted" in report else ""), *report["problems"]])
+
+
+def _figures(report: dict[str, Any]) -> str:
+    bites = ", ".join(f"{count} {what}" for what, count in report["bites"].items())
+    facts = ", ".join(f"{what} {value:g}" for what, value in report["facts"].items())
+    return (
+        f": {bites}; {report['accepted']} accepted, {report['lost']} lost, {report['reruns']} run again, "
+        f"{report['duplicates']} for no reason, {report['spurious']} failed wrongly; recovery "
+        f"{report['recovery_p50']} s, max {report['recovery_max']} s; {facts}; {report['seconds']} s"
     )
-    return "\n        ".join([head, *report["problems"]])
 
 
 def table(reports: Sequence[dict[str, Any]]) -> str:

@@ -65,4 +65,16 @@ class TestTable:
 
 
 def test_a_line_tells_of_a_run_that_broke(broken):
-    assert tables.line(broken).splitlines()[1].strip() == "the run itself broke, exit code 1"
+    assert tables.line(broken).splitlines() == [
+        "FAIL    kill-store on postgres, seed 7",
+        "        the run itself broke, exit code 1",
+    ]
+
+
+def test_a_line_tells_the_figures_of_a_run_that_came_to_its_end():
+    line = tables.line(report(facts={"drain": 0.5}, seconds=12.5))
+
+    assert line == (
+        "ok      kill-actor on valkey, seed 7: 2 kills; 1000 accepted, 0 lost, 3 run again, 0 for no reason, "
+        "0 failed wrongly; recovery 0.2 s, max 0.4 s; drain 0.5; 12.5 s"
+    )
