@@ -40,6 +40,8 @@ class Fault(NamedTuple):
     before: float = UNSETTLED
     undoes: bool = False
     """Whether the store may have forgotten what it had taken in: it was killed, or another has taken its place."""
+    mutes: bool = False
+    """Whether answers may come too late, or never: then a store that was told twice refuses the second time."""
 
     def excuses(self, run: "Execution") -> bool:
         """Tell whether a task may run again that ran so."""
@@ -136,7 +138,7 @@ def account(events: Sequence[Event], failed: Collection[str], faults: Sequence[F
         ),
         overlaps=_overlaps(accepted, tried, runs),
         strangers=sorted(runs.keys() - tried.keys()) if tried else [],
-        unsettled=_unsettled(accepted, runs, acked | set(failed), faults),
+        unsettled=_unsettled(accepted, runs, acked | set(failed), _answered_late(events, ids, faults), faults),
         at_once=_most_at_once([run for of_key in runs.values() for run in of_key], faults),
     )
 
@@ -200,6 +202,7 @@ def _unsettled(
     accepted: Mapping[str, Event],
     runs: Mapping[str, Sequence[Execution]],
     settled: Collection[str],
+    answered_late: Collection[str],
     faults: Sequence[Fault],
 ) -> list[str]:
     """Return the calls of which a run has ended, but not for the store: it would have run them again."""
@@ -207,9 +210,20 @@ def _unsettled(
         key
         for key, event in accepted.items()
         if event.id not in settled
+        and key not in answered_late
         and any(run.end is not None for run in runs.get(key, ()))
         and not any(fault.excuses(run) for fault in faults for run in runs[key])
     )
+
+
+def _answered_late(events: Iterable[Event], ids: Mapping[str, str], faults: Iterable[Fault]) -> set[str]:
+    """Return the calls whose end the store has refused after an answer may have been lost."""
+    mutes = [fault for fault in faults if fault.mutes]
+    return {
+        ids.get(event.id, "")
+        for event in events
+        if event.kind == "fenced" and any(fault.began <= event.at <= fault.ended for fault in mutes)
+    }
 
 
 def _most_at_once(runs: Iterable[Execution], faults: Iterable[Fault]) -> int:

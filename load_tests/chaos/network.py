@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from load_tests.chaos.account import Fault
 from load_tests.chaos.ground import Served
 from load_tests.chaos.grounds import SERVED
 from load_tests.chaos.run import LEASE, Run
@@ -21,6 +22,8 @@ DEAD = 2.5 * LEASE
 """Seconds after which health must have noticed."""
 BACK = 20.0
 """Seconds after which a worker has found out about each dead connection."""
+LATE = 10.0
+"""Seconds within which an end that was told once more is known to be refused."""
 MESSAGES = 25
 """That one outage may cost a worker of two actors at most, whatever is in them: a log is not flooded."""
 
@@ -86,10 +89,12 @@ def slow_line(run: Run) -> None:
 def thin_line(run: Run) -> None:
     """Let the line carry 1 kB a second each way, of all connections together."""
     line = _line(run)
-    line.rate = 1000.0
+    line.rate, began = 1000.0, time.monotonic()
     run.pass_time(run.seconds)
     run.bit("seconds on a thin line", round(run.seconds))
     line.rate = None
+    # Nothing may run again for it, but the answer to a settlement may take longer than anybody waits.
+    run.faults.append(Fault("thin line", began, time.monotonic() + LATE, frozenset(), mutes=True))
     run.expect(not run.said("had run out"), "a lease was lost although the line was only thin")
 
 

@@ -60,12 +60,14 @@ def _of_store(run: Run) -> Iterator[tuple[str, float]]:
     yield "rows", float(sum(models.QuerySet(table).count() for table in tables))
     yield "failed tasks", float(run.broker.failed_count())
     if isinstance(run.ground, Served):
-        yield "MB of the server", sum(map(_pss, run.ground.processes()))
+        yield "MB of the server", sum(map(_own_memory, run.ground.processes()))
         yield "connections", float(run.ground.connections())
 
 
-def _pss(process: psutil.Process) -> float:
+def _own_memory(process: psutil.Process) -> float:
+    """Return what a process shares with nobody: buffers that all share fill until they are as large as they may be."""
     try:
-        return float(process.memory_full_info().pss) / MB
+        found = process.memory_info()
+        return float(found.rss - found.shared) / MB
     except psutil.NoSuchProcess:
         return 0.0

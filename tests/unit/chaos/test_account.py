@@ -101,6 +101,16 @@ class TestConservation:
         assert add_up(*parts, faults=[kill(2.2, OTHER)]).unsettled == ["a"]
         assert add_up(*parts, faults=[kill(4, WORKER)]).unsettled == ["a"]
 
+    def test_lets_an_end_be_refused_whose_first_answer_a_thin_line_may_have_lost(self):
+        parts = asked("a"), ran("a", 1, 2)
+        late = [Event("fenced", "", 6.0, WORKER, "id-a", "ack")]
+        thin = Fault("thin line", 0.5, 7.0, frozenset(), mutes=True)
+
+        assert add_up(*parts, late, faults=[thin]).unsettled == []
+        assert add_up(*parts, faults=[thin]).unsettled == ["a"]
+        assert add_up(*parts, late).unsettled == ["a"]
+        assert add_up(*parts, ran("a", 3, 4), faults=[thin]).duplicates == ["a"]
+
     def test_asks_no_settlement_of_what_is_in_the_failed_list(self):
         assert add_up(asked("a"), ran("a", 1, 2), failed=["id-a"]).unsettled == []
 
