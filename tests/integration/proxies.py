@@ -33,6 +33,7 @@ class Proxy:
         self.there, self.back = _Way(self), _Way(self)
         self.dead: frozenset[_Way] = frozenset()
         self._calls: set[_Call] = set()
+        self._released = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
@@ -55,6 +56,17 @@ class Proxy:
         server is told arrives, and its answers do not.
         """
         return self._do(self._go_dead({self.back} if is_heard else {self.there, self.back}))
+
+    def hold(self) -> None:
+        """Keep until release() what the server is sent on the connections that there are, also by clients that give up.
+
+        So does a network that loses packets for a while: the sender's kernel sends them again.
+        """
+        self._do(self._hold())
+
+    def release(self) -> None:
+        """Let the server have what was kept."""
+        self._loop.call_soon_threadsafe(self._released.set)
 
     def revive(self) -> None:
         """Let the connections live that are made from now on."""
@@ -96,6 +108,11 @@ class Proxy:
             call.dead |= ways
         return len(self._calls)
 
+    async def _hold(self) -> None:
+        self._released.clear()
+        for call in self._calls:
+            call.held = self._released
+
     async def _cut(self) -> int:
         alive = [call for call in self._calls if not call.dead]
         for call in alive:
@@ -131,6 +148,7 @@ class _Call:
 
     def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.dead = proxy.dead
+        self.held: asyncio.Event | None = None
         self._proxy = proxy
         self._reader = reader
         self._writer = writer
@@ -181,6 +199,8 @@ class _Call:
         while True:
             due, data = await on_the_way.get()
             await asyncio.sleep(due - asyncio.get_running_loop().time())
+            if self.held is not None and way is self._proxy.there:
+                await self.held.wait()
             await way.occupy(len(data))
             if not data:
                 await self._silence()

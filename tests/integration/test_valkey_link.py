@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
-from django_vtasks.brokers.base import Claim
+from django_vtasks.brokers.base import Ack, Claim
 from django_vtasks.brokers.valkey import ValkeyBroker, lines, pace, spin
 from django_vtasks.brokers.valkey.keys import Keys
 from django_vtasks.brokers.valkey.request import command
 from django_vtasks.errors import BrokerUnavailable
+from django_vtasks.worker.lease import EVERY, LeaseKeeper
 from tests import databases
 from tests.contract.given import A_LEASE, ALICE, a_task, tasks
 from tests.contract.steps import AT_ONCE, SOON, crash, idle_claim, ids, ids_of, suspect, take
@@ -194,6 +196,57 @@ async def test_nobody_waits_behind_a_large_claim(broker, far_broker, line, clien
     assert not claiming.done(), "VACUOUS: the line is fast"
     claiming.cancel()
     line.cut()
+
+
+async def test_a_look_for_lost_tasks_that_arrives_late_leaves_what_was_claimed_after_it(
+    broker, line, impatient, monkeypatch
+):
+    """The kernel sends again what was lost on the way, also when nobody waits for an answer any more."""
+    far = ValkeyBroker(line.url, prefix=PREFIX)
+    await far.keep_only(ALICE, [])
+    await broker.apush(tasks(1))
+    [lost] = await take(broker)
+    call = far._link.acall
+
+    async def over_a_line_that_loses_packets(name, *arguments):
+        line.hold()
+        return await call(name, *arguments)
+
+    monkeypatch.setattr(far._link, "acall", over_a_line_that_loses_packets)
+    with pytest.raises(BrokerUnavailable):
+        await far.keep_only(ALICE, [])
+    monkeypatch.setattr(far._link, "acall", call)
+    await broker.apush(tasks(2))
+    claims = await take(far)
+    line.release()
+    await aside(eventually, lambda: broker.depth("mail").waiting > 0, "the look has arrived")
+
+    assert await far.settle(ALICE, [Ack(claim) for claim in (lost, *claims)]) == [False, True, True]
+    await far.aclose()
+
+
+async def test_one_connection_that_hangs_does_not_cost_a_short_lease(broker, line):
+    """A call of the thread that renews may not take all of what the lease has left."""
+    far, ttl = ValkeyBroker(line.url, prefix=PREFIX), 2.0
+    renewed, taken_over = threading.Semaphore(0), threading.Event()
+    keeper = LeaseKeeper(far, "far", ttl, renewed.release)
+    watcher = LeaseKeeper(broker, "near", ttl, lambda: None, taken_over.set)
+    keeper.start()
+    watcher.start()
+    try:
+        assert await asyncio.to_thread(renewed.acquire, timeout=SOON)
+        await broker.apush(tasks(1))
+        assert await take(broker, owner=replace(ALICE, node="far"))
+        for _ in range(3):
+            line.hold()
+            for _ in range(round(1 / EVERY)):
+                assert await asyncio.to_thread(renewed.acquire, timeout=SOON)
+            line.release()
+    finally:
+        await asyncio.to_thread(keeper.stop)
+        await asyncio.to_thread(watcher.stop)
+
+    assert not taken_over.is_set()
 
 
 async def test_an_actor_has_three_connections_at_most(broker, client):

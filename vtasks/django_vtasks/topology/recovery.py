@@ -15,8 +15,9 @@ from vtasks_supervisor.events import Cause, Exit
 logger = logging.getLogger(__name__)
 
 KILLED = -9
-LATE = 15.0
-"""Seconds after which a store has given up, or has done, whatever a dead actor had asked of it."""
+LATE = (15.0, 135.0)
+"""Seconds after which a store has given up, or has done, whatever a dead actor had asked of it; and after that, the
+kernel: over a line that loses packets, Linux sends again for about 100 s what a process has written that is no more."""
 
 
 class Recovery:
@@ -82,10 +83,11 @@ class Recovery:
         later.add_done_callback(self._later.discard)
 
     async def _reclaim_late(self, owner: Owner, death: Death) -> None:
-        """Look once more: the store may have been slow to obey the last claim that the actor sent."""
-        await asyncio.sleep(LATE)
-        late = await self._until_answered(lambda: self._coordinator.reclaim(owner, death))
-        observers.rescued(late, observers.ACTOR_DIED)
+        """Look again: the store may have been slow to obey the last claim that the actor sent, or to hear of it."""
+        for seconds in LATE:
+            await asyncio.sleep(seconds)
+            late = await self._until_answered(lambda: self._coordinator.reclaim(owner, death))
+            observers.rescued(late, observers.ACTOR_DIED)
 
     async def _until_answered[T](self, call: Callable[[], T]) -> T:
         """Ask the store on a thread, again and again."""

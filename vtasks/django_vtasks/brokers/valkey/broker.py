@@ -41,7 +41,7 @@ from django_vtasks.brokers.valkey.outbox import Outbox
 from django_vtasks.brokers.valkey.pace import Pace
 from django_vtasks.brokers.valkey.pipe import Remainder
 from django_vtasks.brokers.valkey.pushing import pushes
-from django_vtasks.brokers.valkey.request import Argument
+from django_vtasks.brokers.valkey.request import Argument, command
 from django_vtasks.brokers.valkey.retrials import Retrials
 from django_vtasks.brokers.valkey.schedule import Schedule
 from django_vtasks.brokers.valkey.settling import Receipt
@@ -171,8 +171,9 @@ class ValkeyBroker:
 
     async def keep_only(self, owner: Owner, held: Collection[Receipt]) -> int:
         """Give back what is booked on the owner beyond ``held``."""
+        last = await self._link.asend(command("GET", self._keys.receipts))
         whose = (self._keys.prefix, key_names.part(owner.node), key_names.slot(owner))
-        arguments: list[Argument] = [*whose, *(receipt.number for receipt in held)]
+        arguments: list[Argument] = [*whose, last or 0, *(receipt.number for receipt in held)]
         return int(await self._link.acall("keep_only", [self._keys.holders(owner.node)], arguments))
 
     def close(self) -> None:

@@ -3,19 +3,23 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import batched
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django_vtasks import wire
 from django_vtasks.brokers import base
 from django_vtasks.brokers.base import Death, Owner, Reclaimed, Running
 from django_vtasks.brokers.valkey import failed, settling
 from django_vtasks.brokers.valkey import keys as key_names
+from django_vtasks.brokers.valkey.connector import IN_ALL
 from django_vtasks.brokers.valkey.entry import Entry, mutex_of
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.link import Link
 from django_vtasks.brokers.valkey.request import Argument
 from django_vtasks.brokers.valkey.settling import Verdict
+from django_vtasks.brokers.valkey.threads import Within
 
+HASTE = 0.8
+"""Of the time that a renewal buys, what a call may take: the next still comes in time when one connection is dead."""
 AT_ONCE = 500
 """Claims that one call of the script takes back."""
 
@@ -45,25 +49,27 @@ class Leases:
         self._keys = keys
         self._link = link
         self._failed_cap = failed_cap
+        self._within = IN_ALL
 
     def renew(self, node: str, ttl: float) -> bool:
         """Extend a lease; False when it had to be made anew."""
+        self._within = min(IN_ALL, HASTE * ttl)
         names = [self._keys.nodes, self._keys.holding]
-        return bool(self._link.call("renew", names, [key_names.part(node), round(ttl * MICROSECONDS)]))
+        return bool(self._ask("renew", names, [key_names.part(node), round(ttl * MICROSECONDS)]))
 
     def leave(self, node: str) -> None:
         """End a lease and give back what its owners hold."""
         names = [self._keys.nodes, self._keys.holders(node), self._keys.holding, self._keys.reports]
-        self._link.call("leave", names, [self._keys.prefix, key_names.part(node)])
+        self._ask("leave", names, [self._keys.prefix, key_names.part(node)])
 
     def nodes(self) -> dict[str, float]:
         """Return the seconds left of each lease."""
-        answer = self._link.call("nodes", [self._keys.nodes])
+        answer = self._ask("nodes", [self._keys.nodes])
         return {key_names.name(node.decode()): left / MICROSECONDS for node, left in batched(answer, 2)}
 
     def publish(self, node: str, report: str) -> None:
         """Note what a node says of itself, unless it has no lease."""
-        self._link.call("publish", [self._keys.nodes, self._keys.reports], [key_names.part(node), report])
+        self._ask("publish", [self._keys.nodes, self._keys.reports], [key_names.part(node), report])
 
     def reports(self) -> dict[str, str]:
         """Return what each node with a lease last said of itself."""
@@ -73,7 +79,7 @@ class Leases:
 
     def running(self, limit: int) -> list[Running]:
         """Return some of the claims that are under way."""
-        answer = self._link.call("running", [self._keys.holding], [self._keys.prefix, limit])
+        answer = self._ask("running", [self._keys.holding], [self._keys.prefix, limit])
         return [
             _running(_Held(node.decode(), holder.decode(), int(receipt), Entry.parse(entry)))
             for node, holder, receipt, entry in batched(answer, 4)
@@ -93,23 +99,25 @@ class Leases:
         names = [self._keys.nodes, self._keys.holding, self._keys.reports]
         arguments = [self._keys.prefix, key_names.part(own), *which]
         owners = defaultdict(list)
-        for node, holder, receipt, entry in batched(self._link.call("lost", names, arguments), 4):
+        for node, holder, receipt, entry in batched(self._ask("lost", names, arguments), 4):
             held = _Held(node.decode(), holder.decode(), int(receipt), Entry.parse(entry))
             owners[held.owner].append(held)
         reclaimed = [self._take_back(held, Death(cause)) for held in owners.values()]
         if owners:
-            self._link.call("lost", names, arguments)  # which forgets the names, now that they hold nothing
+            self._ask("lost", names, arguments)  # which forgets the names, now that they hold nothing
         return Reclaimed(
             returned=[task_id for one in reclaimed for task_id in one.returned],
             buried=[task_id for one in reclaimed for task_id in one.buried],
         )
 
+    def _ask(self, script: str, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Any:
+        with Within(self._within):
+            return self._link.call(script, keys, arguments)
+
     def _held(self, owner: Owner) -> list[_Held]:
         """Return what an owner has in flight; forget the name under which it has nothing."""
         node = key_names.part(owner.node)
-        answer = self._link.call(
-            "held", [self._keys.holders(owner.node)], [self._keys.prefix, node, key_names.slot(owner)]
-        )
+        answer = self._ask("held", [self._keys.holders(owner.node)], [self._keys.prefix, node, key_names.slot(owner)])
         return [
             _Held(node, holder.decode(), int(receipt), Entry.parse(entry))
             for holder, receipt, entry in batched(answer, 3)
@@ -122,7 +130,7 @@ class Leases:
         for holder, claims in _by_holder(held):
             verdicts = [(claim, _verdict(claim, death, alone=alone)) for claim in claims]
             for some in batched(verdicts, AT_ONCE):
-                answers = self._link.call("settle", *self._call(claims[0], holder, [verdict for _, verdict in some]))
+                answers = self._ask("settle", *self._call(claims[0], holder, [verdict for _, verdict in some]))
                 for (claim, verdict), is_ours in zip(some, answers, strict=True):
                     if is_ours:
                         (reclaimed.buried if verdict.verb == "bury" else reclaimed.returned).append(claim.entry.id)

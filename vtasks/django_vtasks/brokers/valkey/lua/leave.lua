@@ -5,7 +5,7 @@
 
 local flights, queues = {}, {}
 for _, holder in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-  collect(ARGV[1], ARGV[2], holder, {}, flights, queues)
+  collect(ARGV[1], ARGV[2], holder, {}, math.huge, flights, queues)
 end
 give_back_all(ARGV[1], flights, queues)
 redis.call('ZREM', KEYS[1], ARGV[2])

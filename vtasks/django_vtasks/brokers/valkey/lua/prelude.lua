@@ -46,14 +46,15 @@ end
 -- While a cluster moves the slot, a script fails at the first key that has gone ahead, or that it has just emptied itself,
 -- and what it has done until then stays done: look at all keys first, and delete last.
 
--- Note what a holder ("<slot>:<incarnation>:<queue>" of a node) has in flight, but for what is kept; return how much.
-local function collect(prefix, node, holder, kept, flights, queues)
+-- Note what a holder ("<slot>:<incarnation>:<queue>" of a node) has in flight, up to the last receipt, but for what is kept;
+-- return how much.
+local function collect(prefix, node, holder, kept, last, flights, queues)
   local queue = string.match(holder, '[^:]*$')
   local flight = prefix .. ':flight:' .. node .. ':' .. holder
   local fields = redis.call('HGETALL', flight)
   local receipts = {}
   for i = 1, #fields, 2 do
-    if not kept[fields[i]] then
+    if not kept[fields[i]] and tonumber(fields[i]) <= last then
       queues[queue] = queues[queue] or {}
       table.insert(queues[queue], {tonumber(fields[i]), fields[i + 1]})
       table.insert(receipts, fields[i])
