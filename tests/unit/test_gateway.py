@@ -11,6 +11,7 @@ import pytest
 from django.db import DatabaseError, connections
 
 from django_vtasks.brokers.database.gateway import Gateway
+from django_vtasks.db.models import CounterRow
 from django_vtasks.errors import BrokerUnavailable
 
 PATIENCE = 10.0
@@ -204,6 +205,17 @@ def test_the_driver_gives_up_before_the_caller_does_unless_the_project_says_othe
     gateway.abandon()
 
     assert {option: parameters[option] for option in options} == dict.fromkeys(options, 9) | {"connect_timeout": 33}
+
+
+@pytest.mark.parametrize("alias", ["default", "postgres", "mariadb"])
+def test_what_is_written_holds_also_in_a_project_that_commits_by_itself(database, monkeypatch, alias):
+    database(alias)
+    monkeypatch.setitem(connections.settings[alias], "AUTOCOMMIT", value=False)
+    gateway = Gateway(alias, lambda _: None)
+    gateway.run(lambda _: CounterRow.objects.using(alias).create(name="written", value=1))
+    gateway.abandon()
+
+    assert CounterRow.objects.using(alias).filter(name="written").exists()
 
 
 def test_the_last_of_several_hosts_is_reached_within_the_deadline(behind_silent_hosts):

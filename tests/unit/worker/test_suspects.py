@@ -26,7 +26,7 @@ class Actor:
         self.slots = Slots(limit)
         self.started: list[Claim] = []
         self.returned: list[Claim] = []
-        self.fetcher = SuspectFetcher(broker, OWNER, "mail", self.slots, self.started.append, self._give_back)
+        self.fetcher = SuspectFetcher(broker, OWNER, "mail", self.slots, tuple, self.started.append, self._give_back)
         self._running = asyncio.create_task(self.fetcher.run())
 
     @property
@@ -114,6 +114,16 @@ async def test_one_is_claimed_at_a_time_and_the_next_when_it_has_ended(broker, a
     await soon(lambda: running.fetcher.empty_claims)
     assert broker.claims == [1] * len(broker.claims)
     assert running.fetcher.taken == 3
+
+
+async def test_one_whose_claim_got_no_answer_is_started_although_another_runs_for_long(broker, actor, alone):
+    alone(SHORT)
+    await suspect(broker, "a", "b")
+    broker.lost["claim"] = OSError("closed")
+    running = actor()
+    await soon(lambda: len(running.started) == 2)
+
+    assert broker.depth("mail") == Depth(waiting=0, delayed=0, running=2)
 
 
 async def test_after_its_first_moment_another_may_run_beside_it(broker, actor, alone):

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from django_vtasks.brokers.base import Broker, Claim, Owner
 from django_vtasks.worker.fetcher import EMPTY_PAUSE
 from django_vtasks.worker.outage import Outage
+from django_vtasks.worker.reconcile import Reconciler
 from django_vtasks.worker.slots import Slots
 
 ALONE = 0.1
@@ -18,12 +19,13 @@ LONGEST_PAUSE = 2.0
 class SuspectFetcher:
     """Does a Fetcher's duty for the suspects of a queue: one at a time.
 
-    Each is alone for its first moment, and one whose next crash would be its last is alone throughout.
+    Each is alone for its first moment, and one whose next crash would be its last is alone throughout. ``unsettled``
+    tells which have ended but are not settled.
     """
 
     def __init__(
-        self, broker: Broker, owner: Owner, queue: str, slots: Slots, start: Callable[[Claim], None],
-        give_back: Callable[[list[Claim]], None],
+        self, broker: Broker, owner: Owner, queue: str, slots: Slots, unsettled: Callable[[], Iterable[Claim]],
+        start: Callable[[Claim], None], give_back: Callable[[list[Claim]], None],
     ) -> None:  # fmt: skip
         self._broker = broker
         self._owner = owner
@@ -33,6 +35,7 @@ class SuspectFetcher:
         self._give_back = give_back
         self._waiting: Claim | None = None
         self._running: dict[int, Claim] = {}
+        self._reconciler = Reconciler(broker, owner, lambda: (*self._running.values(), *unsettled()))
         self._ended = asyncio.Event()
         self._outage = Outage(f"claim suspect tasks of queue {queue}")
         self._pause = 0.0
@@ -44,8 +47,10 @@ class SuspectFetcher:
         while True:
             await self._until_running(self._slots.limit - 1)
             try:
+                await self._reconciler.look()
                 claims = await self._broker.claim(self._owner, self._queue, 1, suspects=True)
             except Exception as error:  # noqa: BLE001 - whatever the store raises, the actor comes back by itself
+                self._reconciler.look_soon()
                 await asyncio.sleep(self._outage.failed(error))
                 continue
             self._outage.over()

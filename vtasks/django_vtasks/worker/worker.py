@@ -88,7 +88,11 @@ class QueueWorker:
 
     def _fetcher_of(self, recipe: Recipe) -> Fetcher | SuspectFetcher | Batcher:
         if recipe.suspects:
-            return SuspectFetcher(recipe.broker, recipe.owner, recipe.queue, self._slots, self._start, self._give_back)
+            return SuspectFetcher(
+                recipe.broker, recipe.owner, recipe.queue, self._slots, lambda: self._completer.backlog,
+                self._start,
+                self._give_back,
+            )  # fmt: skip
         if recipe.batch is not None:
             return Batcher(
                 recipe.broker, recipe.owner, recipe.queue, self._slots, recipe.batch.timeout,

@@ -36,6 +36,7 @@ def private_connection(alias: str, deadline: float) -> BaseDatabaseWrapper:
     settings.setdefault("OPTIONS", {}).pop("pool", None)
     settings["CONN_MAX_AGE"] = None
     settings["CONN_HEALTH_CHECKS"] = False
+    settings["AUTOCOMMIT"] = True  # whatever the project's queries wait for: what is said here holds at once
     wrapper_class = load_backend(settings["ENGINE"]).DatabaseWrapper
     for option in TIMEOUTS.get(wrapper_class.vendor, ()):
         settings["OPTIONS"].setdefault(
