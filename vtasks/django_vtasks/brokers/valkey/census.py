@@ -31,7 +31,7 @@ class Census:
         return {queue: Depth(*map(int, some)) for queue, some in zip(queues, batched(counts, 3), strict=True)}
 
     def queues(self) -> list[str]:
-        """Return the queues that hold tasks, sorted; forget those that have none."""
+        """Return the queues that hold tasks, sorted; those are left out that once held some."""
         names = self._known()
         return sorted(
             queue for queue, depth in self.depths(names).items() if any((depth.waiting, depth.delayed, depth.running))
