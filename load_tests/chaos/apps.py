@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from django_vtasks import observers
-from django_vtasks.brokers.base import Ack, Bury, Settlement
+from django_vtasks.brokers.base import Ack, Bury, Due, Settlement
+from django_vtasks.scheduler.entries import Entry
 from load_tests.chaos.ledger import ADDED, VARIABLE, Pen
 from tests.workapp.apps import WorkAppConfig
 
@@ -18,11 +19,11 @@ class ChaosConfig(WorkAppConfig):
     default = True  # the other that is seen here is imported
 
     def ready(self) -> None:
-        """Write each accepted end into the ledger, each that came too late, and what only a newer version sees."""
+        """Write into the ledger: ends that the store accepted or refused, slots of tasks, what a newer version sees."""
         super().ready()  # type: ignore[no-untyped-call] # tests have no annotations
         if (directory := os.environ.get(VARIABLE)) is None:
             return
-        pen, usual = Pen(Path(directory)), observers.settled
+        pen, usual, usual_due = Pen(Path(directory)), observers.settled, Entry.due
 
         def settled(settlements: Sequence[Settlement], accepted: Sequence[bool]) -> None:
             usual(settlements, accepted)
@@ -33,4 +34,10 @@ class ChaosConfig(WorkAppConfig):
                     if hasattr(envelope, ADDED):
                         pen.write("seen", "", envelope.id, str(getattr(envelope, ADDED)))
 
+        def due(entry: Entry, slot: float, now: float) -> Due:
+            found = usual_due(entry, slot, now)
+            pen.write("slot", entry.name, found.envelope.id, repr(slot))
+            return found
+
         observers.settled = settled
+        Entry.due = due  # type: ignore[method-assign] # a task knows the entry it comes from, and not the slot
