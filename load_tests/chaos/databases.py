@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,20 @@ ROWS = frozenset({"postgres", "mariadb"})
 BUSY_TIMEOUT = 5.0
 """What OPTIONS say how long SQLite waits for a lock."""
 LATE = 1.0
+MET = "waits of ours and a script's for each other, in samples"
+MEETINGS = {
+    "postgres": """
+        SELECT count(*) FROM pg_stat_activity AS waiting, unnest(pg_blocking_pids(waiting.pid)) AS holder
+        WHERE wait_event_type = 'Lock' AND (waiting.pid IN ({ours})) <> (holder IN ({ours}))
+        """,
+    "mariadb": """
+        SELECT count(*) FROM information_schema.innodb_lock_waits
+        JOIN information_schema.innodb_trx AS waiting ON waiting.trx_id = requesting_trx_id
+        JOIN information_schema.innodb_trx AS holder ON holder.trx_id = blocking_trx_id
+        WHERE (waiting.trx_mysql_thread_id IN ({ours})) <> (holder.trx_mysql_thread_id IN ({ours}))
+        """,
+}
+"""Queries of how many waits there are, right now, of some connections for others, or of others for them."""
 
 
 @scenario(42, bites=("seconds locked",), bounds=Bounds(back=10.0), stores=frozenset({"sqlite"}), seconds=20.0)
@@ -58,27 +73,37 @@ def locked_rows(run: Run) -> None:
                 cursor.execute("UNLOCK TABLES")
 
 
-@scenario(41, 44, bites=("transactions that met ours",), stores=ROWS, bounds=Bounds(back=5.0))
+@scenario(41, 44, bites=(MET,), stores=ROWS, bounds=Bounds(back=5.0))
 def crossing_transactions(run: Run) -> None:
     """Update rows of tasks in an order of one's own, over and over, as an operator's script would."""
-    end = time.monotonic() + run.seconds
+    end, undone = time.monotonic() + run.seconds, Counter[str]()
 
-    def cross() -> None:
+    def cross(cursor: Any) -> None:
         while time.monotonic() < end:
-            with contextlib.suppress(Exception), _transaction(run) as cursor:  # a deadlock is what it is after
+            try:
                 for order in ("ASC", "DESC"):
                     cursor.execute(f"SELECT id FROM vtasks_task ORDER BY id {order} LIMIT 3")  # noqa: S608
                     for (row,) in cursor.fetchall():
                         cursor.execute("UPDATE vtasks_task SET crashes = crashes WHERE id = %s", [row])
                         time.sleep(0.002)
-                run.bit("transactions that met ours")
+            except _errors(run.ground.kind) as error:  # a deadlock is what it is after
+                undone[type(error).__name__] += 1
+            cursor.connection.rollback()
 
-    with run.outage("crossing", after=1.0):
-        threads = [threading.Thread(target=cross) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with contextlib.ExitStack() as stack:
+        cursors = [stack.enter_context(_transaction(run)) for _ in range(2)]
+        ours, before = [_connection_id(run.ground.kind, cursor) for cursor in cursors], _deadlocks(run)
+        watcher = stack.enter_context(_transaction(run))
+        with run.outage("crossing", after=1.0):
+            threads = [threading.Thread(target=cross, args=[cursor]) for cursor in cursors]
+            for thread in threads:
+                thread.start()
+            while time.monotonic() < end:
+                run.bit(MET, _met(run.ground.kind, watcher, ours))
+                run.pass_time(0.01)
+            for thread in threads:
+                thread.join()
+    run.facts |= {"deadlocks": _deadlocks(run) - before, "transactions undone": sum(undone.values())}
 
 
 @scenario(43, bites=("seconds of an old snapshot",), stores=ROWS, bounds=Bounds(back=5.0), seconds=20.0, rate=200.0)
@@ -138,6 +163,42 @@ def _transaction(run: Run) -> Iterator[Any]:
 
     with contextlib.closing(MySQLdb.connect(unix_socket=where["HOST"], user="root", db=where["NAME"])) as maria:
         yield maria.cursor()
+
+
+def _errors(kind: str) -> type[Exception]:
+    """Return what the driver raises when the server has undone a transaction."""
+    if kind == "postgres":
+        import psycopg
+
+        return psycopg.OperationalError
+    import MySQLdb
+
+    return MySQLdb.OperationalError  # type: ignore[no-any-return] # the library has no types
+
+
+def _connection_id(kind: str, cursor: Any) -> int:
+    """Return by what number the server knows a connection."""
+    cursor.execute("SELECT pg_backend_pid()" if kind == "postgres" else "SELECT CONNECTION_ID()")
+    return int(cursor.fetchone()[0])
+
+
+def _met(kind: str, cursor: Any, ours: list[int]) -> int:
+    """Return how many waits for locks there are in this moment between these connections and others."""
+    marks = ", ".join(map(str, ours))
+    cursor.execute(MEETINGS[kind].format(ours=marks))
+    (found,) = cursor.fetchone()
+    cursor.connection.rollback()  # what the server tells in one transaction is of one moment
+    return int(found)
+
+
+def _deadlocks(run: Run) -> int:
+    """Return how many the server has resolved so far."""
+    with _transaction(run) as cursor:
+        if run.ground.kind == "postgres":
+            cursor.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+            return int(cursor.fetchone()[0])
+        cursor.execute("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")
+        return int(cursor.fetchone()[1])
 
 
 def _waiting(run: Run) -> int:
