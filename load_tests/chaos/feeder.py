@@ -36,14 +36,16 @@ class Feeder:
         if kind < 1 / BULK:
             return self._bulk()
         task, key, seconds = self._call()
+        delay = 0.0
         if kind < 0.15:  # noqa: PLR2004 - one in twenty
-            task = task.using(run_after=timedelta(seconds=self._chance.uniform(0.1, 1.0)))
+            delay = round(self._chance.uniform(0.1, 1.0), 3)
+            task = task.using(run_after=timedelta(seconds=delay))
         elif kind < 0.25:  # noqa: PLR2004 - one in ten
             sole = f"sole-{self._chance.randrange(SOLE)}"
             task, key = task.using(unique=True, unique_key=sole), f"{sole}/{key}"
         elif kind < 0.3:  # noqa: PLR2004 - one in twenty
             task = task.using(priority=self._chance.choice([-5, 5, 50]))
-        self._noted({key: task.queue_name}, lambda: [task.enqueue(key, seconds)])
+        self._noted({key: (task, delay)}, lambda: [task.enqueue(key, seconds)])
         return 1
 
     def _bulk(self) -> int:
@@ -51,8 +53,8 @@ class Feeder:
 
         calls = [self._call() for _ in range(BULK)]
         backend: Any = task_backends["default"]
-        queues = {key: task.queue_name for task, key, _ in calls}
-        self._noted(queues, lambda: backend.enqueue_many([(task, (key, took), {}) for task, key, took in calls]))
+        tasks = {key: (task, 0.0) for task, key, _ in calls}
+        self._noted(tasks, lambda: backend.enqueue_many([(task, (key, took), {}) for task, key, took in calls]))
         return BULK
 
     def _call(self) -> tuple[Any, str, float]:
@@ -61,9 +63,9 @@ class Feeder:
         task = self._chance.choice(self._tasks).using(queue_name=self._chance.choice(self._queues))
         return task, f"t{self._seed}-{self._number}", round(seconds, 4)
 
-    def _noted(self, queues: dict[str, str], call: Callable[[], list[Any]]) -> None:
-        """Make a call, and note what became of each of its keys, accepted ones with their queue."""
-        for key in queues:
+    def _noted(self, tasks: dict[str, tuple[Any, float]], call: Callable[[], list[Any]]) -> None:
+        """Make calls, and note what became of each; of those accepted also the queue, and the seconds until due."""
+        for key in tasks:
             self._pen.write("try", key)
         began = time.monotonic()
         try:
@@ -71,11 +73,14 @@ class Feeder:
             results = call()
         except Exception as error:  # noqa: BLE001 - which it is, is what we want to know
             took = time.monotonic() - began
-            for key in queues:
+            for key in tasks:
                 self._pen.write("error", key, note=f"{type(error).__module__}.{type(error).__qualname__} {took:.3f}")
             return
-        for (key, queue), result in zip(queues.items(), results, strict=True):
-            self._pen.write("accept" if result else "same", key, result.id if result else "", queue)
+        for (key, (task, delay)), result in zip(tasks.items(), results, strict=True):
+            if result:
+                self._pen.write("accept", key, result.id, f"{task.queue_name} {delay:g}")
+            else:
+                self._pen.write("same", key)
 
 
 def main(seed: int, rate: float, queues: list[str]) -> None:
