@@ -4,24 +4,31 @@ import contextlib
 import os
 import signal
 import time
+from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import psutil
 
+from load_tests.chaos import queues
 from load_tests.chaos.account import Fault
 from load_tests.chaos.run import LEASE, LIVENESS, Run
 from load_tests.chaos.scenario import KILLED, Bounds, scenario
 
 DIED = "actors that died of a task"
 HUNG = "actors killed because they hung"
+STILLBORN = "actors that died at their start"
+GROWING = 5
+"""Pauses between restarts of which each must be longer than the one before."""
 RESCUES = {"VTASKS_MAX_RESCUES": "1"}
-TWO_QUEUES = {"queues": ("default", "other"), "options": ("--processes", "1", "--concurrency", "8")}
-COST = 0.15
-"""The part of its rate that trouble in one queue may cost another, and chance in the mix of both."""
+OTHER = "other"
+TWO_QUEUES = {"queues": ("default", OTHER), "options": ("--processes", "1", "--concurrency", "8")}
+COST = 0.1
+"""The part of its rate that trouble in one queue may cost another."""
 
 
-@scenario(1, 66, bites=(KILLED,), bounds=Bounds(again=1.5))
+@scenario(1, 66, bites=(KILLED,), bounds=Bounds(again=1.0))
 def kill_actor(run: Run) -> None:
     """Kill -9 one actor in the middle of its tasks, again and again."""
     for _ in run.beats(0.3, 1.2):
@@ -92,16 +99,12 @@ def raising_tasks(run: Run) -> None:
 @scenario(11, 12, bites=(HUNG,), environment=RESCUES, bounds=Bounds(quiet=60.0), seconds=10.0, **TWO_QUEUES)
 def hanging_tasks(run: Run) -> None:
     """Block the loop of one queue's actor, by sleep, CPU or a held GIL: it is killed with its stacks, others go on."""
-    before = _rate(run, "other#1", time.monotonic() - 1.0, time.monotonic())
     began = time.monotonic()
     _doom(run, ("blocked", "spinning", "GIL held"), 3.0, name="adoom", within=LIVENESS + 3.0)
-    during = _rate(run, "other#1", began, time.monotonic())
-    run.facts |= {"other queue before": round(before, 1), "other queue meanwhile": round(during, 1)}
+    _judge_other_queue(run, began)
     run.bit(HUNG, run.said("gave no sign of life"))
     stacks = [entry.failure.traceback for entry in run.broker.failed(1000)]
     run.expect(all("load_tests/chaos/tasks.py" in stack for stack in stacks), "a failed task lacks the stacks")
-    asked = sum(event.kind == "accept" and event.at >= began for event in run.ledger.events()) / 2
-    run.expect(during > (1 - COST) * asked / (time.monotonic() - began), "the other queue was slower meanwhile")
 
 
 @scenario(13, bites=("tasks stuck in a thread",), seconds=6.0, environment={"VTASKS_SHUTDOWN_TIMEOUT": "2"})
@@ -144,17 +147,26 @@ def leftover_processes(run: Run) -> None:
             run.until(partial(_are_gone, left), "they end with their actor", 5.0)
 
 
-@scenario(
-    15, bites=(DIED,), environment={"VTASKS_MAX_RESCUES": "2"}, seconds=10.0, bounds=Bounds(quiet=90.0), **TWO_QUEUES
-)
+@scenario(15, bites=(STILLBORN,), seconds=12.0, workers=0, rate=0.0, bounds=Bounds(quiet=90.0), **TWO_QUEUES)
 def crash_loop(run: Run) -> None:
     """Let an actor die at each start: restarts slow down, nobody is a zombie, the other queue goes on."""
-    tree = psutil.Process(run.workers[0].process.pid)
-    _doom(run, ("SIGKILL", "segfault"), 0.8)
-    run.bit(DIED, _deaths(run))
+    curse = run.directory / "curse"
+    worker = run.worker(CHAOS_CURSE=str(curse))
+    run.begin_feeding()
+    tree, began = psutil.Process(worker.process.pid), time.monotonic()
+    curse.touch()
+    run.kill(run.actors()["default#1"])
+    run.pass_time(run.seconds)
+    deaths = [_seconds(line) for line in worker.log_lines(" default#1 ended: ")]
+    curse.unlink()
+    run.bit(STILLBORN, len(deaths) - 1)  # the first was at work
+    pauses = [round(later - earlier, 2) for earlier, later in pairwise(deaths)]
+    run.facts["longest pause"] = max(pauses, default=0.0)
+    grows = all(later > earlier for earlier, later in pairwise(pauses[-GROWING:]))
+    run.expect(grows and len(pauses) >= GROWING, f"restarts do not slow down: {pauses}")
+    _judge_other_queue(run, began)
     zombies = [child for child in tree.children(recursive=True) if _is_zombie(child)]
     run.expect(len(zombies) <= 1, f"zombies: {zombies}")  # one may be about to be buried
-    run.facts["deaths per second"] = round(_deaths(run) / run.seconds, 1)
     run.expect(run.workers[0].is_running, "the worker gave up although its other queue was well")
 
 
@@ -182,11 +194,18 @@ def _deaths(run: Run) -> int:
     return len({event.pid for event in run.ledger.events() if event.kind == "doom"})
 
 
-def _rate(run: Run, actor: str, since: float, until: float) -> float:
-    """Return how many runs ended per second in an actor that lives since then."""
-    pid = run.actors().get(actor)
-    ends = sum(event.kind == "end" and event.pid == pid and since <= event.at < until for event in run.ledger.events())
-    return ends / max(until - since, 1e-9)
+def _judge_other_queue(run: Run, began: float) -> None:
+    """Hold how many calls to the other queue ended since against how many were accepted."""
+    events, until = run.ledger.events(), time.monotonic()
+    asked = len(queues.accepted(events, OTHER, began, until))
+    ended = queues.ended(events, OTHER, began, until)
+    run.facts |= {"asked of the other queue": asked, "ended there": ended}
+    run.expect(asked and ended >= (1 - COST) * asked, f"the other queue ended {ended} of {asked} meanwhile")
+
+
+def _seconds(line: str) -> float:
+    """Return the time of a line of a log."""
+    return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").replace(tzinfo=UTC).timestamp()
 
 
 def _are_gone(pids: list[int]) -> bool:

@@ -1,7 +1,9 @@
 """The Django app of a run under faults: it notes which ends of tasks the store has taken in."""
 
 import os
+import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from django_vtasks import observers
@@ -9,6 +11,9 @@ from django_vtasks.brokers.base import Ack, Bury, Due, Settlement
 from django_vtasks.scheduler.entries import Entry
 from load_tests.chaos.ledger import ADDED, VARIABLE, Pen
 from tests.workapp.apps import WorkAppConfig
+
+CURSE = "CHAOS_CURSE"
+"""The file that lets each process die which an actor is forked as, for as long as there is one."""
 
 
 class ChaosConfig(WorkAppConfig):
@@ -21,6 +26,8 @@ class ChaosConfig(WorkAppConfig):
     def ready(self) -> None:
         """Write into the ledger: ends that the store accepted or refused, slots of tasks, what a newer version sees."""
         super().ready()  # type: ignore[no-untyped-call] # tests have no annotations
+        if curse := os.environ.get(CURSE):
+            os.register_at_fork(after_in_child=partial(_die_while, Path(curse)))
         if (directory := os.environ.get(VARIABLE)) is None:
             return
         pen, usual, usual_due = Pen(Path(directory)), observers.settled, Entry.due
@@ -40,4 +47,9 @@ class ChaosConfig(WorkAppConfig):
             return found
 
         observers.settled = settled
-        Entry.due = due  # type: ignore[method-assign] # a task knows the entry it comes from, and not the slot
+        Entry.due = due  # type: ignore[method-assign, assignment] # a task knows the entry it comes from, and not the slot
+
+
+def _die_while(file: Path) -> None:
+    if file.exists():
+        os.kill(os.getpid(), signal.SIGKILL)
