@@ -4,10 +4,10 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from load_tests.chaos import queues
 from load_tests.chaos.run import LEASE, Run
 from load_tests.chaos.scenario import Bounds, scenario
 from load_tests.chaos.servers import kill_connections
@@ -16,6 +16,8 @@ ROWS = frozenset({"postgres", "mariadb"})
 BUSY_TIMEOUT = 5.0
 """What OPTIONS say how long SQLite waits for a lock."""
 LATE = 1.0
+HELD_UP = "enqueues that failed or took a second"
+KEPT = "dead rows that the snapshot kept"
 MET = "waits of ours and a script's for each other, in samples"
 MEETINGS = {
     "postgres": """
@@ -32,16 +34,17 @@ MEETINGS = {
 """Queries of how many waits there are, right now, of some connections for others, or of others for them."""
 
 
-@scenario(42, bites=("seconds locked",), bounds=Bounds(back=10.0), stores=frozenset({"sqlite"}), seconds=20.0)
+@scenario(42, bites=(HELD_UP,), bounds=Bounds(back=10.0), stores=frozenset({"sqlite"}), seconds=20.0)
 def locked_file(run: Run) -> None:
     """Hold SQLite's only lock for longer than anybody waits for it, and longer than the lease."""
+    began = time.monotonic()
     for _ in run.beats(1.0, 2.0):
         with run.outage("locked", after=6.0), _sqlite(run) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            took = run.chance.uniform(BUSY_TIMEOUT + 1.0, BUSY_TIMEOUT + LEASE)
-            run.pass_time(took)
+            run.pass_time(run.chance.uniform(BUSY_TIMEOUT + 1.0, BUSY_TIMEOUT + LEASE))
             connection.execute("ROLLBACK")
-            run.bit("seconds locked", round(took))
+    run.pass_time(1.0)
+    run.bit(HELD_UP, queues.held_up(run.ledger.events(), began, time.monotonic()))
 
 
 @scenario(42, bites=("readers that kept the log",), stores=frozenset({"sqlite"}), bounds=Bounds(back=5.0))
@@ -76,26 +79,13 @@ def locked_rows(run: Run) -> None:
 @scenario(41, 44, bites=(MET,), stores=ROWS, bounds=Bounds(back=5.0))
 def crossing_transactions(run: Run) -> None:
     """Update rows of tasks in an order of one's own, over and over, as an operator's script would."""
-    end, undone = time.monotonic() + run.seconds, Counter[str]()
-
-    def cross(cursor: Any) -> None:
-        while time.monotonic() < end:
-            try:
-                for order in ("ASC", "DESC"):
-                    cursor.execute(f"SELECT id FROM vtasks_task ORDER BY id {order} LIMIT 3")  # noqa: S608
-                    for (row,) in cursor.fetchall():
-                        cursor.execute("UPDATE vtasks_task SET crashes = crashes WHERE id = %s", [row])
-                        time.sleep(0.002)
-            except _errors(run.ground.kind) as error:  # a deadlock is what it is after
-                undone[type(error).__name__] += 1
-            cursor.connection.rollback()
-
+    end, undone = time.monotonic() + run.seconds, list[Exception]()
     with contextlib.ExitStack() as stack:
         cursors = [stack.enter_context(_transaction(run)) for _ in range(2)]
         ours, before = [_connection_id(run.ground.kind, cursor) for cursor in cursors], _deadlocks(run)
         watcher = stack.enter_context(_transaction(run))
         with run.outage("crossing", after=1.0):
-            threads = [threading.Thread(target=cross, args=[cursor]) for cursor in cursors]
+            threads = [threading.Thread(target=_cross, args=[run, cursor, end, undone]) for cursor in cursors]
             for thread in threads:
                 thread.start()
             while time.monotonic() < end:
@@ -103,19 +93,25 @@ def crossing_transactions(run: Run) -> None:
                 run.pass_time(0.01)
             for thread in threads:
                 thread.join()
-    run.facts |= {"deadlocks": _deadlocks(run) - before, "transactions undone": sum(undone.values())}
+    run.facts |= {"deadlocks": _deadlocks(run) - before, "transactions undone": len(undone)}
 
 
-@scenario(43, bites=("seconds of an old snapshot",), stores=ROWS, bounds=Bounds(back=5.0), seconds=20.0, rate=200.0)
+@scenario(43, bites=(KEPT,), stores=ROWS, bounds=Bounds(back=5.0), seconds=20.0, rate=200.0)
 def old_snapshot(run: Run) -> None:
-    """Keep a snapshot open, so that no dead row can be removed, and look how long tasks wait."""
-    began = time.monotonic()
+    """Keep a snapshot open for 20 s, so that no dead row can be removed, and look how long tasks wait.
+
+    Others keep one for minutes: how much slower tasks become by then is not tried here.
+    """
+    began, before_it = time.monotonic(), _dead_rows(run)
     with _transaction(run) as cursor:
         cursor.execute("SELECT count(*) FROM vtasks_task")
         run.pass_time(run.seconds)
-    run.bit("seconds of an old snapshot", round(run.seconds))
-    spans = (run.waits(0.0, began), run.waits(time.monotonic() - 6.0, time.monotonic() - 1.5))
-    before, after = (waits[int(len(waits) * 0.99)] for waits in spans)
+        until = time.monotonic()
+        run.bit(KEPT, max(0, _dead_rows(run) - before_it))
+    events = run.ledger.events()
+    spans = queues.waits(events, "default", 0.0, began), queues.waits(events, "default", until - 6.0, until - 1.5)
+    run.expect(all(spans), "nothing was enqueued in one of the times")
+    before, after = (queues.share(waits, 0.99) for waits in spans)
     run.facts |= {"p99 wait before": round(before, 3), "p99 wait after": round(after, 3)}
     run.expect(after < before + LATE, f"tasks wait {after:.2f} s beside an old snapshot, {before:.2f} s before")
 
@@ -133,6 +129,18 @@ def impatient_server(run: Run) -> None:
         before = _dropped(run)
         run.pass_time(run.seconds)
         run.bit("connections dropped as idle", _dropped(run) - before)
+
+
+def _dead_rows(run: Run) -> int:
+    """Return how many versions of rows the server has kept although it has just removed what nobody can see."""
+    with _transaction(run) as cursor:
+        if run.ground.kind == "postgres":
+            cursor.connection.autocommit = True
+            cursor.execute("VACUUM vtasks_task")
+            cursor.execute("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'vtasks_task'")
+            return int(cursor.fetchone()[0])
+        cursor.execute("SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length'")
+        return int(cursor.fetchone()[1])
 
 
 def _dropped(run: Run) -> int:
@@ -163,6 +171,20 @@ def _transaction(run: Run) -> Iterator[Any]:
 
     with contextlib.closing(MySQLdb.connect(unix_socket=where["HOST"], user="root", db=where["NAME"])) as maria:
         yield maria.cursor()
+
+
+def _cross(run: Run, cursor: Any, end: float, undone: list[Exception]) -> None:
+    """Be the script; ``undone`` takes in why the server has undone transactions."""
+    while time.monotonic() < end:
+        try:
+            for order in ("ASC", "DESC"):
+                cursor.execute(f"SELECT id FROM vtasks_task ORDER BY id {order} LIMIT 3")  # noqa: S608
+                for (row,) in cursor.fetchall():
+                    cursor.execute("UPDATE vtasks_task SET crashes = crashes WHERE id = %s", [row])
+                    time.sleep(0.002)
+        except _errors(run.ground.kind) as error:  # a deadlock is what it is after
+            undone.append(error)
+        cursor.connection.rollback()
 
 
 def _errors(kind: str) -> type[Exception]:

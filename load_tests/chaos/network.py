@@ -18,6 +18,9 @@ DIED = "live connections that died"
 CUT = "live connections cut"
 SICK = "health said no"
 LINES = {"stores": SERVED, "by_line": True}
+QUEUED = "bytes that queued for the thin line"
+THIN = 1000.0
+DOWN = 0.4
 DEAD = 2.5 * LEASE
 """Seconds after which health must have noticed."""
 BACK = 20.0
@@ -55,16 +58,16 @@ def dead_line_and_restart(run: Run) -> None:
     _die(run, die, undoes=True)
 
 
-@scenario(36, bites=(CUT,), bounds=Bounds(back=5.0), seconds=20.0, **LINES)
+@scenario(36, bites=(CUT,), bounds=Bounds(back=5.0), seconds=60.0, **LINES)
 def flapping_line(run: Run) -> None:
-    """Cut all connections every two seconds, and refuse new ones for a moment."""
+    """Cut all connections every two seconds for a minute, and refuse new ones for a moment each time."""
     line, cuts, said = _line(run), 0, _messages(run)
-    for _ in run.beats(1.5, 2.5):
+    for _ in run.beats(1.4, 1.8):
         with run.outage("flap", after=2.0):
             line.is_open = False
             run.bit(CUT, line.cut())
             cuts += 1
-            run.pass_time(0.4)
+            run.pass_time(DOWN)
             line.is_open = True
     run.facts["messages per cut"] = round((_messages(run) - said) / max(cuts, 1), 1)
     run.expect(run.facts["messages per cut"] <= MESSAGES, "the log is flooded")
@@ -85,17 +88,21 @@ def slow_line(run: Run) -> None:
     run.expect(not run.said("gave no sign of life"), "an actor was taken for dead although the line was only slow")
 
 
-@scenario(35, bites=("seconds on a thin line",), bounds=Bounds(quiet=60.0), seconds=20.0, rate=1.0, **LINES)
+@scenario(35, bites=(QUEUED,), bounds=Bounds(quiet=60.0), seconds=20.0, rate=1.0, **LINES)
 def thin_line(run: Run) -> None:
     """Let the line carry 1 kB a second each way, of all connections together."""
     line = _line(run)
-    line.rate, began = 1000.0, time.monotonic()
+    line.rate, began = THIN, time.monotonic()
     run.pass_time(run.seconds)
-    run.bit("seconds on a thin line", round(run.seconds))
     line.rate = None
     # Nothing may run again for it, but the answer to a settlement may take longer than anybody waits.
     run.faults.append(Fault("thin line", began, time.monotonic() + LATE, frozenset(), mutes=True))
+    run.bit(QUEUED, line.there.queued + line.back.queued)
+    busiest = max(line.there.carried, line.back.carried) / run.seconds
+    run.facts["bytes a second"] = round(busiest)
+    run.expect(busiest <= 1.1 * THIN, f"the line carried {busiest:.0f} bytes a second")
     run.expect(not run.said("had run out"), "a lease was lost although the line was only thin")
+    run.expect(not run.said("gave no sign of life"), "an actor was taken for dead although the line was only thin")
 
 
 def _messages(run: Run) -> int:

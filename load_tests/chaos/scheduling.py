@@ -47,7 +47,7 @@ def freeze_scheduler(run: Run) -> None:
         pids = [process.pid for process in leader.processes()]
         with run.frozen(*pids):
             _until_followed(run, leader)
-    _judge_slots(run)
+    judge_slots(run)
 
 
 @scenario(7, bites=(FOLLOWED,), seconds=15.0, **SCHEDULING)
@@ -58,7 +58,7 @@ def kill_scheduler(run: Run) -> None:
         run.kill_worker(leader)
         _until_followed(run, leader)
         run.worker()
-    _judge_slots(run)
+    judge_slots(run)
 
 
 @scenario(50, bites=(FOLLOWED,), stores=SERVED, seconds=3 * LEASE, **(SCHEDULING | {"workers": 1}))
@@ -78,7 +78,7 @@ def partition_scheduler(run: Run) -> None:
         run.faults.append(run.faults.pop()._replace(pids=pids))
         run.healed.clear()  # the others went on meanwhile
         run.pass_time(run.seconds)
-        _judge_slots(run)
+        judge_slots(run)
         run.stop_feeding()
         run.until(run.is_quiet, "every task has ended")
         run.end(cut_off)
@@ -93,7 +93,7 @@ def schedulers_down(run: Run) -> None:
     run.expect(run.ledger.count("start") == before, "something ran without a worker")
     run.worker()
     run.pass_time(2.0)
-    _judge_slots(run)
+    judge_slots(run)
     epoch = time.time() - time.monotonic()
     late = [epoch + at - slot for slot, at in slots.of_entry(run.ledger.events(), "tick").enqueued.items()]
     run.bit(MADE_UP, sum(lateness > LATE for lateness in late))
@@ -144,7 +144,7 @@ def _until_followed(run: Run, former: WorkerProcess) -> None:
     run.bit(FOLLOWED, is_followed)
 
 
-def _judge_slots(run: Run) -> None:
+def judge_slots(run: Run) -> None:
     """End all schedulers, let what they have enqueued run, and hold the tasks against the slots of the store."""
     run.stop_feeding()
     for worker in run.workers:

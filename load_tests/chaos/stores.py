@@ -1,12 +1,15 @@
 """Stores that restart, are killed, freeze, refuse, or lose their connections, of any kind."""
 
 import signal
+import time
 
+from load_tests.chaos import queues
 from load_tests.chaos.ground import Served
 from load_tests.chaos.grounds import SERVED, ValkeyGround
 from load_tests.chaos.pairs import PairGround
 from load_tests.chaos.run import LEASE, Run
 from load_tests.chaos.scenario import Bounds, scenario
+from load_tests.chaos.scheduling import SCHEDULE, judge_slots
 from load_tests.chaos.servers import held_connections, kill_connections
 
 RESTARTS = "restarts under load"
@@ -74,24 +77,30 @@ def kill_valkey_without_disk(run: Run) -> None:
     run.bit("tasks lost, as told", len(_lost_before(run, kills, 0.0)))
 
 
-@scenario(31, bites=("seconds frozen",), bounds=Bounds(back=20.0), stores=SERVED, seconds=2.5 * LEASE)
+@scenario(
+    31, bites=("enqueues that failed or took a second",), bounds=Bounds(back=20.0), stores=SERVED, seconds=2.5 * LEASE
+)
 def freeze_store(run: Run) -> None:
     """SIGSTOP the server for two and a half leases: its sockets stay open."""
     server, [page] = _server(run), run.pages.values()
+    began = time.monotonic()
     with run.outage("frozen store", after=20.0):
         server.freeze()
         run.pass_time(run.seconds)
-        run.bit("seconds frozen", round(run.seconds))
         run.expect(page.status("/health") == 503, "health does not say no to a frozen store")  # noqa: PLR2004
         server.thaw()
+    run.pass_time(1.0)
+    run.bit("enqueues that failed or took a second", queues.held_up(run.ledger.events(), began, time.monotonic()))
 
 
-@scenario(38, bites=("connections killed",), bounds=Bounds(back=5.0), stores=SERVED)
+@scenario(38, bites=("connections killed",), bounds=Bounds(back=5.0), stores=SERVED,
+          options=("--processes", "2", "--concurrency", "8", "--scheduler"), settings=SCHEDULE)  # fmt: skip
 def kill_all_connections(run: Run) -> None:
-    """Let the server end all connections, of tasks, leases and listeners alike, again and again."""
+    """Let the server end all connections, of tasks, leases, listeners and the scheduler, again and again."""
     for _ in run.beats(0.3, 1.5):
         with run.outage("connections killed", after=1.0):
             run.bit("connections killed", kill_connections(run.ground))
+    judge_slots(run)
 
 
 @scenario(40, bites=("connections held", "connections killed"), bounds=Bounds(back=15.0), stores=SERVED, seconds=10.0)

@@ -134,11 +134,15 @@ class _Way:
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
         self._free_at = 0.0
+        self.carried = self.queued = 0
+        """Bytes while there was a rate, and those of them that did not find the line free."""
 
     async def occupy(self, size: int) -> None:
         """Return when so many bytes are through."""
         if self._proxy.rate is not None:
             now = asyncio.get_running_loop().time()
+            self.carried += size
+            self.queued += size if self._free_at > now else 0
             self._free_at = max(now, self._free_at) + size / self._proxy.rate
             await asyncio.sleep(self._free_at - now)
 
