@@ -1,7 +1,8 @@
 """What others put into the store: bytes that are no task, bombs, names of anything."""
 
-import random
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from load_tests.chaos.run import Run
@@ -9,6 +10,8 @@ from load_tests.chaos.scenario import scenario
 
 UNREAD = "payloads that nobody can read"
 MB = 1_000_000
+SIZES = (1, 17, 16, 600)
+"""Of the first; the largest takes long to make, and only once."""
 
 
 @scenario(52, 53, bites=(UNREAD,), environment={"VTASKS_QUEUES": "default,bad"})
@@ -17,13 +20,16 @@ def corrupt_payloads(run: Run) -> None:
     from load_tests.chaos import tasks
     from tests.contract.unreadable import UNREADABLE
 
-    ways = list(UNREADABLE.values())
+    ways: list[Callable[[], bytes]] = [
+        lambda: run.chance.randbytes(99),
+        *(partial(bytes, way) for way in UNREADABLE.values()),
+    ]
     for number, _ in enumerate(run.beats(0.1, 0.3)):
         # One that nobody takes before it is spoilt.
         run.broker.pause("bad")
         task: Any = tasks.work.using(queue_name="bad")
         spoilt = task.enqueue(f"spoilt{number}", 0.0).id
-        run.store.corrupt(spoilt, ways[number % len(ways)] or random.Random(run.seed).randbytes(99))  # noqa: S311
+        run.store.corrupt(spoilt, ways[number % len(ways)]())
         run.broker.resume("bad")
         run.doomed.add(spoilt)
         run.bit(UNREAD)
@@ -52,16 +58,18 @@ def unknown_names(run: Run) -> None:
     run.expect(reasons == {"django_vtasks.errors.UnknownTask"}, f"reasons: {reasons}")
 
 
-@scenario(54, bites=("calls refused as too large", "megabytes that ran"), seconds=12.0, rate=50.0)
+@scenario(54, bites=("calls refused as too large", "megabytes that ran"), seconds=20.0, rate=50.0)
 def large_arguments(run: Run) -> None:
-    """Enqueue arguments of 1 MB, which run, and of 17 and 100 MB, which the caller is refused with a reason."""
+    """Enqueue arguments of 1 and 16 MB, which run, and of 17 and 600 MB, which the caller is refused with a reason."""
     from django_vtasks.errors import PayloadTooLarge
     from load_tests.chaos import tasks
 
     task: Any = tasks.work
     for number, _ in enumerate(run.beats(0.3, 0.8)):
-        size = (1, 17, 100)[number % 3] if number < 6 else 1  # noqa: PLR2004 - the largest take long to make
-        ballast = random.Random(number).randbytes(size * MB // 2).hex()  # noqa: S311
+        size = SIZES[number] if number < len(SIZES) else 1
+        ballast = run.chance.randbytes(min(size, 20) * MB // 2).hex() * max(
+            1, size // 20
+        )  # what is so large is not read
         began = time.monotonic()
         try:
             run.enqueue(task, f"large{number}", 0.0, ballast)

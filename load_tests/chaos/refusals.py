@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+import valkey
+
 from load_tests.chaos.grounds import ValkeyGround
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Bounds, scenario
@@ -58,7 +60,7 @@ def _valkey(run: Run) -> ValkeyGround:
 
 def _note(run: Run) -> None:
     """Count what was refused so far; a server that starts again counts from 0."""
-    with contextlib.suppress(Exception), _valkey(run).client() as client:
+    with contextlib.suppress(valkey.exceptions.ValkeyError), _valkey(run).client() as client:
         for code in REFUSED:
             run.bites[f"{code} answers"] = max(run.bites[f"{code} answers"], _refusals(client, code))
 
@@ -92,7 +94,7 @@ def _busy(ground: ValkeyGround) -> Iterator[None]:
     with ground.client() as client, ground.client() as other:
         client.config_set("busy-reply-threshold", 100)
         other.connection_pool.connection_kwargs["socket_timeout"] = 0.2
-        with contextlib.suppress(Exception):  # nobody waits for the end of it
+        with contextlib.suppress(valkey.exceptions.TimeoutError):  # nobody waits for the end of it
             other.eval(SPIN, 0)
         yield
         client.script_kill()

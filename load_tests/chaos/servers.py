@@ -22,14 +22,14 @@ def kill_connections(ground: Ground) -> int:
     if isinstance(ground, ValkeyGround):
         with ground.client() as client:
             return _kill_clients(client)
-    from django.db import connection
+    from django.db import DatabaseError, connection
 
     from tests.integration.outages import backends, kill_backend
 
     with connection.cursor():
         found = list(backends("default"))
         for backend in found:
-            with contextlib.suppress(Exception):  # it may have ended by itself
+            with contextlib.suppress(DatabaseError):  # it may have ended by itself
                 kill_backend("default", backend)
         return len(found)
 
@@ -46,11 +46,14 @@ def _kill_clients(client: Any) -> int:
 
 
 def _hold_valkey(ground: Any, stack: contextlib.ExitStack) -> Held:
+    import valkey
+
     client = stack.enter_context(ground.client())
     stack.callback(client.config_set, "maxclients", 10_000)
     client.config_set("maxclients", FEW)
     killed = _kill_clients(client)
-    return Held(_open(lambda: stack.enter_context(ground.client()).ping()), killed)
+    refused = valkey.exceptions.ConnectionError
+    return Held(_open(lambda: stack.enter_context(ground.client()).ping(), refused), killed)
 
 
 def _hold_postgres(ground: Any, stack: contextlib.ExitStack) -> Held:
@@ -61,7 +64,7 @@ def _hold_postgres(ground: Any, stack: contextlib.ExitStack) -> Held:
         stack.callback(connection.close)
 
     killed = kill_connections(ground)
-    return Held(_open(take), killed)
+    return Held(_open(take, psycopg.OperationalError), killed)
 
 
 def _hold_mariadb(ground: Any, stack: contextlib.ExitStack) -> Held:
@@ -80,13 +83,13 @@ def _hold_mariadb(ground: Any, stack: contextlib.ExitStack) -> Held:
     limit(10)  # the least there is
     stack.callback(limit, 200)
     killed = kill_connections(ground)
-    return Held(_open(take), killed)
+    return Held(_open(take, MySQLdb.OperationalError), killed)
 
 
-def _open(take: Callable[[], object]) -> int:
+def _open(take: Callable[[], object], refused: type[Exception]) -> int:
     """Open connections until the server refuses; return how many."""
     count = 0
-    with contextlib.suppress(Exception):  # the server's own, of which there is one for each kind
+    with contextlib.suppress(refused):
         while count < 1000:  # noqa: PLR2004 - none has so many
             take()
             count += 1

@@ -1,6 +1,5 @@
 """Those who watch a worker: a scraper while actors die, a reader of the log who has stopped."""
 
-import contextlib
 import fcntl
 import http.client
 import os
@@ -23,9 +22,13 @@ def scrape_while_killing(run: Run) -> None:
     worker = run.worker(*run.scenario.options, "--metrics-port", str(port))
     run.begin_feeding()
     scraper = Scraper(port)
+    scraper.until(lambda _: True, "a page")
     for number, _ in enumerate(run.beats(0.1, 0.2)):
-        with contextlib.suppress(OSError, http.client.HTTPException):
+        try:
             scraper.get()
+        except (OSError, http.client.HTTPException) as error:
+            run.problems.append(f"a scrape failed: {error!r}")
+        else:
             run.bit("scrapes")
         if number % 5 == 0 and (at_work := [pid for pid in run.actors().values() if run.ledger.running(pid)]):
             run.kill(run.chance.choice(at_work))
