@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from django_vtasks.topology.capacity import MB, auto_processes, cpus, memory_limit
+from django_vtasks.topology.capacity import MB, auto_processes, cpus, memory_limit, oom_kills
 
 GB = 1024 * MB
 V1_NO_LIMIT = "9223372036854771712\n"
@@ -255,3 +255,27 @@ def test_a_system_without_affinity_has_all_its_cpus(machine, monkeypatch):
 
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cpus(root=machine.root) == 1
+
+
+# What the kernel has killed -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/memory.events": "low 0\noom 4\noom_kill 3\n"},
+        {
+            "proc/self/cgroup": "4:memory:/app\n0::/\n",
+            "sys/fs/cgroup/memory/app/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+        },
+    ],
+    ids=["v2", "v1"],
+)
+def test_what_the_kernel_has_killed_for_memory_in_the_own_cgroup_is_known(machine, files):
+    write(machine.root, files)
+
+    assert oom_kills(root=machine.root) == 3
+
+
+def test_where_the_kernel_does_not_tell_nothing_is_known(machine):
+    assert oom_kills(root=machine.root) is None

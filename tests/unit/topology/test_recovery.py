@@ -142,6 +142,13 @@ class TestCause:
 
         assert await cause_of(recover, store, KILLED) == "Actor mail#1 ended: signal SIGKILL"
 
+    async def test_memory_is_to_blame_for_each_of_two_actors_that_were_killed_at_once(self, recover, store, oom_kills):
+        oom_kills["now"] = 2
+
+        assert "out of memory" in await cause_of(recover, store, KILLED)
+        assert "out of memory" in await cause_of(recover, store, KILLED)
+        assert "out of memory" not in await cause_of(recover, store, KILLED)
+
     @pytest.mark.parametrize(
         "exit_",
         [Exit(cause=Cause.CRASHED, code=-11), *(Exit(cause=cause, code=-9) for cause in (Cause.HUNG, Cause.STUBBORN))],

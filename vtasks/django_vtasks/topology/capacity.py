@@ -62,8 +62,10 @@ def cpus(*, root: Path = ROOT) -> int:
 
 def oom_kills(*, root: Path = ROOT) -> int | None:
     """Return how many processes of the own cgroup the kernel has ever killed for memory; None when it does not tell."""
-    for group in _groups(root):
-        for line in _read(group / "memory.events").splitlines():
+    files = [group / "memory.events" for group in _groups(root)]
+    files += [group / "memory.oom_control" for group in _groups(root, "memory")]
+    for file in files:
+        for line in _read(file).splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill" and count.isdigit():
                 return int(count)

@@ -103,7 +103,11 @@ class Recovery:
     def _cause(self, slot: str, exit_: Exit) -> str:
         cause = f"Actor {slot} ended: {exit_.reason}"
         kills = capacity.oom_kills()
-        if exit_.code == KILLED and exit_.cause is Cause.CRASHED and kills != self._oom_kills:
+        is_oom = exit_.code == KILLED and exit_.cause is Cause.CRASHED and kills != self._oom_kills
+        if is_oom:
             cause += ", out of memory"
-        self._oom_kills = kills
+        if is_oom and kills is not None and self._oom_kills is not None and kills > self._oom_kills:
+            self._oom_kills += 1  # of two that were killed at once, the other's end is told later
+        else:
+            self._oom_kills = kills
         return cause if exit_.peak_memory is None else f"{cause}, peak memory {exit_.peak_memory / 1e6:.0f} MB"
