@@ -202,3 +202,22 @@ def test_health_tells_of_each_entry(stage, start):
     assert told["leader"] == stage.broker.leader(ROLE)
     tick = told["entries"]["tick"]
     assert tick["last"] < tick["next"] <= tick["last"] + 11
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kind"),
+    [
+        ({"tick": {"task": "tests.workapp.tasks.note", "schedule": 1, "args": "hunter2"}}, "str"),
+        ({"tick": {"task": "tests.workapp.tasks.note", "schedule": 1, "kwargs": ["hunter2"]}}, "list"),
+        ({"tick": ["tests.workapp.tasks.note", 1, "hunter2"]}, "list"),
+        ([{"task": "tests.workapp.tasks.note", "schedule": 1, "args": ["hunter2"]}], "str"),
+        ("hunter2", "str"),
+    ],
+    ids=["args", "kwargs", "an entry", "all", "text"],
+)
+def test_what_is_said_of_a_schedule_that_is_not_valid_shows_no_arguments(stage, schedule, kind):
+    worker = stage.start("--scheduler", VTASKS_SCHEDULE=json.dumps(schedule))
+    worker.until_it_says(f"of type {kind}")
+
+    assert worker.log_lines("VTASKS_SCHEDULE", f"of type {kind}")
+    assert "hunter2" not in worker.log

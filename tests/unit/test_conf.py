@@ -305,7 +305,7 @@ def test_a_wrong_value_is_a_problem_that_names_its_setting(setting, value, reaso
     assert problem.setting == setting
     assert problem.message.startswith(f"{setting} ")
     assert reason in problem.message
-    assert repr(value) in problem.message
+    assert (type(value).__name__ if setting == "VTASKS_SCHEDULE" else repr(value)) in problem.message
 
 
 def test_every_setting_has_a_value_that_is_wrong():

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME
 
-from django_vtasks.errors import ConfigError
+from django_vtasks.errors import ConfigError, kind_of
 
 PREFIX = "VTASKS_"
 MAX_QUEUE_NAME = 100
@@ -237,6 +237,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "task_context": _dotted_path,
 }
 _OPTIONAL = {"metrics_port", "health_port", "worker_id", "task_context"}
+_HOLDS_ARGUMENTS = {"schedule"}
 
 
 @cache
@@ -252,7 +253,8 @@ def _load() -> tuple[Config, tuple[Problem, ...]]:
             values[name] = parse(raw)
         except (TypeError, ValueError) as error:
             reason = str(error) if error.args and not isinstance(error, json.JSONDecodeError) else "is not valid"
-            found.append(Problem(setting, f"{setting} {_readable(reason)} (it is {raw!r})."))
+            shown = kind_of(raw) if name in _HOLDS_ARGUMENTS else repr(raw)
+            found.append(Problem(setting, f"{setting} {_readable(reason)} (it is {shown})."))
     queues = values.pop("queues", {})
     for name, queue in values.pop("batch_queues", {}).items():
         queues[name] = replace(queues.get(name, queue), batch=queue.batch)

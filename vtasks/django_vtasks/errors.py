@@ -80,3 +80,8 @@ class BatchFailed(VTasksError):
             raise TypeError("BatchFailed takes a mapping of members' ids to exceptions.")
         super().__init__(f"{len(errors)} members of a batch failed.")
         self.errors = dict(errors)
+
+
+def kind_of(value: object) -> str:
+    """Name what is wrong without showing it: arguments hold secrets, and errors reach logs."""
+    return f"of type {type(value).__qualname__}"

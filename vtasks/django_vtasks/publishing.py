@@ -22,7 +22,7 @@ from django.utils.timezone import get_default_timezone, is_naive
 from django_vtasks import conf, deferral, identity, observers, results
 from django_vtasks.brokers.base import Broker
 from django_vtasks.envelope import Envelope, Unique
-from django_vtasks.errors import InvalidTask
+from django_vtasks.errors import InvalidTask, kind_of
 from django_vtasks.results import AnyResult, AnyTask, Published
 from django_vtasks.tasks import VTask
 
@@ -281,19 +281,14 @@ def _call(position: int, item: Any) -> Call:
     try:
         task, args, kwargs = item
     except (TypeError, ValueError):
-        raise TypeError(f"Item {position} is not a (task, args, kwargs) triple, but {_kind(item)}.") from None
+        raise TypeError(f"Item {position} is not a (task, args, kwargs) triple, but {kind_of(item)}.") from None
     if not isinstance(task, Task):
-        raise InvalidTask(f"Item {position} is not a task, but {_kind(task)}. Decorate the function with @task.")
+        raise InvalidTask(f"Item {position} is not a task, but {kind_of(task)}. Decorate the function with @task.")
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
-        raise TypeError(f"Item {position} must have a list or tuple of arguments, not {_kind(args)}.")
+        raise TypeError(f"Item {position} must have a list or tuple of arguments, not {kind_of(args)}.")
     if not isinstance(kwargs, Mapping):
-        raise TypeError(f"Item {position} must have a dictionary of keyword arguments, not {_kind(kwargs)}.")
+        raise TypeError(f"Item {position} must have a dictionary of keyword arguments, not {kind_of(kwargs)}.")
     return task, args, kwargs
-
-
-def _kind(value: Any) -> str:
-    """Name what is wrong without showing it: arguments hold secrets, and errors reach logs."""
-    return f"of type {type(value).__qualname__}"
 
 
 # A bulk of a thousand calls that route themselves makes, and validates, one task.

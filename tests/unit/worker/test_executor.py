@@ -170,7 +170,7 @@ class TestOutcomes:
         def no_thread(self):
             raise RuntimeError("can't start new thread")
 
-        called = []
+        called: list[int] = []
 
         async def work(number):
             await sync_to_async(called.append)(number)

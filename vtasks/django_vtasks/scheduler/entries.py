@@ -18,7 +18,7 @@ from django.utils.timezone import get_default_timezone_name
 from django_vtasks import conf, wire
 from django_vtasks.brokers.base import Due
 from django_vtasks.envelope import Envelope, Unique
-from django_vtasks.errors import InvalidTask
+from django_vtasks.errors import InvalidTask, kind_of
 from django_vtasks.publishing import Template
 from django_vtasks.results import AnyTask
 from django_vtasks.schedule import LONGEST, Misfire, Timetable, as_seconds, timetable
@@ -100,7 +100,7 @@ def _entry(name: object, value: object) -> Entry:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
         raise ValueError(f"must have a name of 1 to {MAX_NAME} printable characters, with no space at either end")
     if not isinstance(value, Mapping):
-        raise ValueError(f"must be a dictionary with 'task' and 'schedule', not {value!r}")
+        raise ValueError(f"must be a dictionary with 'task' and 'schedule', not {kind_of(value)}")
     _check_names(value, _KEYS, "key")
     for key in ("task", "schedule"):
         if key not in value:
@@ -178,9 +178,9 @@ def _with_options(task: AnyTask, options: object) -> AnyTask:
 def _template(name: str, task: AnyTask, value: Mapping[str, Any], overlap: Overlap) -> Envelope:
     args, kwargs = value.get("args", ()), value.get("kwargs", {})
     if not isinstance(args, list | tuple):
-        raise ValueError(f"must have a list or tuple as args, not {args!r}")
+        raise ValueError(f"must have a list or tuple as args, not {kind_of(args)}")
     if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
-        raise ValueError(f"must have a dictionary as kwargs, whose keys are names, not {kwargs!r}")
+        raise ValueError(f"must have a dictionary as kwargs, whose keys are names, not {kind_of(kwargs)}")
     try:
         envelope = Template(task, max_rescues=conf.current().max_rescues).filled(args, kwargs)
         if overlap is Overlap.SKIP:
