@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from math import inf
 from typing import NamedTuple
 
+from load_tests.chaos import queues
 from load_tests.chaos.ledger import Event
 
 SHARE = 0.9
@@ -168,7 +169,7 @@ def rate(events: Iterable[Event], since: float, until: float) -> float:
 def of_queue(events: Iterable[Event], queue: str) -> list[Event]:
     """Return the events of the calls that were fed into a queue."""
     events = list(events)
-    keys = {event.key for event in events if event.kind == "accept" and event.note == queue}
+    keys = queues.accepted(events, queue)
     return [event for event in events if event.key in keys]
 
 

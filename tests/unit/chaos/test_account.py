@@ -222,7 +222,7 @@ class TestRecovery:
                 event
                 for number in range(20)
                 for event in (
-                    Event("accept", f"{queue}{number}", 10 + number * 0.1, FEEDER, "", queue),
+                    Event("accept", f"{queue}{number}", 10 + number * 0.1, FEEDER, "", f"{queue} 0"),
                     *ran(f"{queue}{number}", 10, 10 + number * pause),
                 )
             ]

@@ -48,7 +48,7 @@ class TestComeback:
             for queue, pause in pauses.items():
                 for number in range(30):
                     key = f"{queue}{number}"
-                    lines.append(f'["accept", "{key}", {10 + number / 10}, 1, "id-{key}", "{queue}"]')
+                    lines.append(f'["accept", "{key}", {10 + number / 10}, 1, "id-{key}", "{queue} 0"]')
                     lines.append(f'["end", "{key}", {11 + number * pause}, 2, "id-{key}", "1"]')
                 run.usual_of[queue] = 10.0
             (run.ledger.directory / "1.jsonl").write_text("".join(f"{line}\n" for line in lines))
