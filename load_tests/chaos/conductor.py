@@ -73,14 +73,10 @@ def _play(run: Run) -> None:
     scenario.inject(run)
     if run.healed and run.is_fed:
         with contextlib.suppress(AssertionError):  # how long it took is judged below
-            eventually(lambda: _is_back(run), "work is back", scenario.bounds.back or FEW)
+            eventually(run.is_back, "work is back", scenario.bounds.back or FEW)
     run.stop_feeding()
     if not any(worker not in run.ending and worker.is_running for worker in run.workers):
         run.worker()
-
-
-def _is_back(run: Run) -> bool:
-    return run.comeback(run.healed[-1]) is not None
 
 
 def _close_account(run: Run) -> Account:

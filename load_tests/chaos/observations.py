@@ -85,6 +85,10 @@ class Observations:
         ]
         return None if None in backs else max(filter(None, backs), default=0.0)
 
+    def is_back(self) -> bool:
+        """Tell whether each queue is back at its usual rate after the last outage."""
+        return self.comeback(self.healed[-1]) is not None
+
     def said(self, text: str) -> int:
         """Return how often the workers have said something."""
         return sum(worker.log.count(text) for worker in self.workers)

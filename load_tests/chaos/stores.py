@@ -100,6 +100,7 @@ def kill_all_connections(run: Run) -> None:
     for _ in run.beats(0.3, 1.5):
         with run.outage("connections killed", after=1.0):
             run.bit("connections killed", kill_connections(run.ground))
+    run.until(run.is_back, "work is back")  # while it is fed
     judge_slots(run)
 
 
