@@ -84,14 +84,16 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Let the worker vanish with all its processes, as when its host does."""
-        self._signal_all(signal.SIGSTOP)  # none shall notice the end of another
+        self.freeze()  # none shall notice the end of another
         self._signal_all(signal.SIGKILL)
         self.process.wait(PATIENCE)
         eventually(lambda: not self.processes(), "all processes of the worker are gone")
 
     def freeze(self) -> None:
         """Stop all its processes."""
-        self._signal_all(signal.SIGSTOP)
+        for process in self.processes():  # the oldest first, which starts others
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let them go on."""
@@ -108,7 +110,8 @@ class WorkerProcess:
         return {match[1]: pid for pid, match in found.items() if match}
 
     def _signal_all(self, number: signal.Signals) -> None:
-        for process in self.processes():
+        # The oldest last: the kernel lets a stopped child go on whose parent has ended.
+        for process in reversed(self.processes()):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
