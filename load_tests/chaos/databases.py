@@ -18,6 +18,8 @@ BUSY_TIMEOUT = 5.0
 LATE = 1.0
 HELD_UP = "enqueues that failed or took a second"
 KEPT = "dead rows that the snapshot kept"
+AT_REST = 200
+"""Dead rows that a server may have not removed yet though nobody needs them."""
 MET = "waits of ours and a script's for each other, in samples"
 MEETINGS = {
     "postgres": """
@@ -107,7 +109,8 @@ def old_snapshot(run: Run) -> None:
         cursor.execute("SELECT count(*) FROM vtasks_task")
         run.pass_time(run.seconds)
         until = time.monotonic()
-        run.bit(KEPT, max(0, _dead_rows(run) - before_it))
+        kept = _dead_rows(run) - before_it
+        run.bit(KEPT, kept if kept > AT_REST else 0)
     events = run.ledger.events()
     spans = queues.waits(events, "default", 0.0, began), queues.waits(events, "default", until - 6.0, until - 1.5)
     run.expect(all(spans), "nothing was enqueued in one of the times")

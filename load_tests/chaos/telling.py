@@ -9,7 +9,7 @@ import termios
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import KILLED, scenario
 from tests import servers
-from tests.integration.scrapes import Scraper
+from tests.integration.scrapes import Scrape, Scraper
 from tests.integration.workers import UNREAD
 
 PIPE = 4096
@@ -24,18 +24,16 @@ def scrape_while_killing(run: Run) -> None:
     scraper = Scraper(port)
     scraper.until(lambda _: True, "a page")
     for number, _ in enumerate(run.beats(0.1, 0.2)):
-        try:
-            scraper.get()
-        except (OSError, http.client.HTTPException) as error:
-            run.problems.append(f"a scrape failed: {error!r}")
-        else:
-            run.bit("scrapes")
+        run.bit("scrapes", _scrape(run, scraper) is not None)
         if number % 5 == 0 and (at_work := [pid for pid in run.actors().values() if run.ledger.running(pid)]):
             run.kill(run.chance.choice(at_work))
     run.expect(not scraper.went_back, f"counters went back: {scraper.went_back[:3]}")
     run.pass_time(2.0)
-    up = scraper.get().labels("vtasks_actor_up", "actor")
-    run.expect(up <= {*worker.actors(), "scheduler"}, f"actors on the page {up}, in the tree {set(worker.actors())}")
+    if (page := _scrape(run, scraper)) is not None:
+        up = page.labels("vtasks_actor_up", "actor")
+        run.expect(
+            up <= {*worker.actors(), "scheduler"}, f"actors on the page {up}, in the tree {set(worker.actors())}"
+        )
 
 
 @scenario(73, bites=("bytes that nobody read",), workers=0, rate=0.0, seconds=10.0)
@@ -48,6 +46,15 @@ def blocked_log(run: Run) -> None:
     before = run.ended()
     run.until(lambda: run.ended() > before + run.usual, "tasks run although the log is blocked")
     run.bit("bytes that nobody read", _unread(run.workers[0].process.pid))
+
+
+def _scrape(run: Run, scraper: Scraper) -> Scrape | None:
+    """Return the page; that there is none is a problem, whichever actors die."""
+    try:
+        return scraper.get()
+    except (OSError, http.client.HTTPException) as error:
+        run.problems.append(f"a scrape failed: {error!r}")
+        return None
 
 
 def _unread(pid: int) -> int:
