@@ -4,8 +4,8 @@ import argparse
 import sys
 
 from load_tests import own
+from load_tests.arguments import count
 from load_tests.bench import command
-from load_tests.bench.arguments import positive
 from load_tests.chaos import command as chaos
 from load_tests.report import command as report
 
@@ -25,10 +25,8 @@ def main() -> None:
         f"{', '.join(own.SCENARIOS)}; without: contenders side by side",
     )
     bench.add_argument("--backend", "--database", action="append", metavar="NAME", help="of the tasks, may be repeated")
-    bench.add_argument(
-        "--count", type=positive, help="tasks of a scenario (default: what takes --seconds; own: 50,000)"
-    )
-    bench.add_argument("--repeat", type=positive, default=3, help="repetitions; medians count (default: 3)")
+    bench.add_argument("--count", type=count, help="tasks of a scenario (default: what takes --seconds; own: 50,000)")
+    bench.add_argument("--repeat", type=count, default=3, help="repetitions; medians count (default: 3)")
     bench.add_argument("--seed", type=int, help="of what is random: a payload's text, who is killed (default: any)")
     bench.add_argument("--durable", action="store_true", help="let the server wait for the disk, as shipped")
     command.add_arguments(bench)

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from load_tests.arguments import at_least, count, positive
 from load_tests.bench import contender as contenders
 from load_tests.bench import results
-from load_tests.bench.arguments import cores, positive, seconds
 from load_tests.bench.catalogue import MILLION, scenarios
 from load_tests.bench.matrix import SECONDS, Matrix
 from load_tests.bench.results import Line
@@ -25,10 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--contender", action="append", metavar="NAME", help=f"of {names}; all; default: {', '.join(FEW)}")
     add("--scenario", action="append", metavar="NAME", help=f"of {', '.join(scenarios())}; default: all")
-    add("--backlog", type=positive, help=f"how long the long queue is (default: {MILLION:,})")
-    add("--seconds", type=seconds, help=f"how long a drain shall last (default: {SECONDS:g})")
-    add("--share", type=seconds, help="what part of the usual size or time others get than this package and 3.2.0")
-    add("--calm", type=cores, metavar="CORES", help="wait, up to two minutes each, until others use no more than this")
+    add("--backlog", type=count, help=f"how long the long queue is (default: {MILLION:,})")
+    add("--seconds", type=positive, help=f"how long a drain shall last (default: {SECONDS:g})")
+    add("--share", type=positive, help="what part of the usual size or time others get than this package and 3.2.0")
+    add(
+        "--calm",
+        type=at_least(0.0),
+        metavar="CORES",
+        help="wait, up to two minutes each, until others use no more than this",
+    )
     add("--here", action="store_true", help="with the Python that runs this, instead of an environment of its own")
     add("--out", type=Path, help="append results to this file (default: .cache/bench/results.jsonl)")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from load_tests.arguments import positive
 from load_tests.chaos import (
     actors,
     databases,
@@ -31,7 +32,6 @@ from load_tests.chaos import (
     trees,
 )  # fmt: skip
 from load_tests.chaos.account import Verdict
-from load_tests.chaos.arguments import positive
 from load_tests.chaos.scenario import EVERYWHERE, SCENARIOS
 
 MODULES = (

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from load_tests.arguments import at_least, positive
 from load_tests.chaos import conductor, samples, slopes, tables
 from load_tests.chaos.account import Verdict
-from load_tests.chaos.arguments import at_least, positive
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import EVERYWHERE, KILLED, Bounds, Scenario
 from load_tests.chaos.slopes import Trend

@@ -36,9 +36,9 @@ def test_a_contender_that_there_is_not_is_said_before_anything_is_measured():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["bench", "--repeat=0"], "0 is not one at least"),
-        (["bench", "--count=-3"], "-3 is not one at least"),
-        (["bench", "--seconds=0"], "0 is not more than nothing"),
+        (["bench", "--repeat=0"], "'0' is not one at least"),
+        (["bench", "--count=-3"], "'-3' is not one at least"),
+        (["bench", "--seconds=0"], "'0' is no number above 0"),
         (["bench", "start", "--contender=rq", "--calm=0"], "--contender, --calm: for contenders side by side"),
         (["report", "nowhere.jsonl"], "No such file or directory: 'nowhere.jsonl'"),
         (["report", "README.md"], "README.md, line 1, is no result"),

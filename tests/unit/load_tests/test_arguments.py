@@ -2,26 +2,26 @@ import argparse
 
 import pytest
 
-from load_tests.bench import arguments
+from load_tests import arguments
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "1.5", "many", ""])
 def test_a_number_of_things_is_one_at_least(text):
     with pytest.raises(argparse.ArgumentTypeError):
-        arguments.positive(text)
+        arguments.count(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "long"])
 def test_a_time_is_longer_than_none(text):
     with pytest.raises(argparse.ArgumentTypeError):
-        arguments.seconds(text)
+        arguments.positive(text)
 
 
 @pytest.mark.parametrize("text", ["-0.1", "nan", "few"])
 def test_a_number_of_cores_may_be_none_but_not_less(text):
     with pytest.raises(argparse.ArgumentTypeError):
-        arguments.cores(text)
+        arguments.at_least(0.0)(text)
 
 
 def test_what_makes_sense_is_taken():
-    assert (arguments.positive("3"), arguments.seconds("0.5"), arguments.cores("0")) == (3, 0.5, 0.0)
+    assert (arguments.count("3"), arguments.positive("0.5"), arguments.at_least(0.0)("0")) == (3, 0.5, 0.0)

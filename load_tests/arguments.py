@@ -1,7 +1,14 @@
-"""Values of the command line that say in one line what is wrong with them."""
+"""Values of the command line: what makes no sense is said in one line, before anything is measured or broken."""
 
 import argparse
 from collections.abc import Callable
+
+
+def count(text: str) -> int:
+    """Return a number of things of which there is one at least."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one at least")
+    return int(text)
 
 
 def positive(text: str) -> float:
