@@ -112,7 +112,9 @@ def promote(server, replica, line):
 
 
 def replicate(server):
+    """Let the replica have all that the server has: WAIT is only about what its own connection has written."""
     with server.client() as client:
+        client.set("test", 1, px=1)
         assert client.wait(1, 5000) == 1
 
 

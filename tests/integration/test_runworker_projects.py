@@ -39,6 +39,7 @@ class TestAModuleThatCannotBeImported:
         assert pages.status("/live") == 200
         assert pages.until("/ready", 200) == {"ready": True}
         eventually(lambda: stage.broker.depth("default").delayed == 1, "the task waits")
+        eventually(lambda: len(stage.rows()) == 1, "the other has ended")
         assert stage.failed() == {}
         [row] = stage.rows()
         assert (row.task_id, row.crashes) == (waiting.id, 0)

@@ -32,7 +32,7 @@ def test_a_thread_that_computes_on_a_contested_core_is_hungry_and_one_that_waits
         watching = Hunger()
         thread = threading.Thread(target=function)
         thread.start()
-        watching.watch(thread)
+        watching.watch(thread.native_id)
         before, until = watching.seconds(), time.monotonic() + 0.5
         while time.monotonic() < until and watching.seconds() - before < 0.1:
             time.sleep(0.01)
@@ -54,25 +54,25 @@ def test_a_thread_that_has_ended_and_a_system_that_does_not_tell_count_for_nothi
     ended = threading.Thread(target=int)
     ended.start()
     ended.join(PATIENCE)
-    watching.watch(ended)
+    watching.watch(ended.native_id)
     assert watching.seconds() == 0
 
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
     thread.start()
-    watching.watch(thread)
+    watching.watch(thread.native_id)
     end.set()
     thread.join(PATIENCE)
     assert watching.seconds() == 0
 
     monkeypatch.setattr(os, "open", raising(FileNotFoundError))
-    watching.watch(threading.current_thread())
+    watching.watch(threading.get_native_id())
     assert watching.seconds() == 0
 
 
 def test_nothing_stays_open(watching):
     before = psutil.Process().num_fds()
-    watching.watch(threading.current_thread())
+    watching.watch(threading.get_native_id())
     watching.close()
 
     assert psutil.Process().num_fds() == before

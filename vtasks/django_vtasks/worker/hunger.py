@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from threading import Thread
 
 
 class Hunger:
@@ -11,10 +10,10 @@ class Hunger:
     def __init__(self) -> None:
         self._files: list[int] = []
 
-    def watch(self, thread: Thread) -> None:
-        """Count a running thread in."""
+    def watch(self, thread: int | None) -> None:
+        """Count a running thread in, by its native id."""
         with contextlib.suppress(OSError):  # another system, no /proc, or no file left
-            self._files.append(os.open(f"/proc/self/task/{thread.native_id}/schedstat", os.O_RDONLY | os.O_CLOEXEC))
+            self._files.append(os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY | os.O_CLOEXEC))
 
     def seconds(self) -> float:
         """Return the sum over the threads, in seconds; it only grows, but when a thread ends."""

@@ -84,13 +84,13 @@ class ThreadLanes[T]:
         self._looking = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """Grow when jobs wait although the threads end less than one each in the time between two looks."""
+        """Grow when jobs wait although the threads end less than one each in the usual time between two looks."""
         self._looking = None
         waiting = self._outstanding - self._threads
         if waiting <= 0 or self._threads >= self._limit:
             return
         seconds = time.monotonic() - self._looked_at
-        hunger = self._hunger.seconds() - self._hunger_before
+        hunger = max(0.0, self._hunger.seconds() - self._hunger_before)
         is_late = seconds > 2 * self._look_takes or hunger > seconds
         is_busy = time.process_time() - self._cpu_before + hunger > BUSY * seconds
         if self._look_takes < BUSY_LOOK_EVERY and (is_late or is_busy):
@@ -101,7 +101,9 @@ class ThreadLanes[T]:
             self._look_later(BUSY_LOOK_EVERY)
             return
         self._late_looks = 0
-        if self._finished - self._finished_before < self._threads * seconds / LOOK_EVERY:
+        # While one that may have the interpreter's lock waits for a core, none of the others can end anything.
+        could_run = max(0.0, seconds - hunger)
+        if self._finished - self._finished_before < self._threads * could_run / LOOK_EVERY:
             try:
                 self._grow(min(waiting, self._limit - self._threads))
             except RuntimeError:
@@ -118,8 +120,10 @@ class ThreadLanes[T]:
                 if not self._threads:
                     raise
                 return
+            if not self._threads:
+                self._hunger.watch(threading.get_native_id())  # the loop's
             if self._threads < FIRST_THREADS:
-                self._hunger.watch(thread)
+                self._hunger.watch(thread.native_id)
             self._threads += 1
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
