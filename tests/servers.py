@@ -58,6 +58,11 @@ def unprivileged() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+def hand_over(directory: Path) -> None:
+    """Give a directory to the user that the servers run as."""
+    shutil.chown(directory, unprivileged().get("user", os.geteuid()))
+
+
 class Server(ABC):
     """One server with its data, socket and log in one directory; durability is traded for speed."""
 
@@ -166,9 +171,11 @@ class MariaDB(Server):
     stop_signal = signal.SIGKILL  # a shutdown would spend a second on flushing what is deleted next
 
     def initialise(self) -> None:
+        self._temporary.mkdir()
+        hand_over(self._temporary)
         self.run(
             *("mariadb-install-db", "--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"),
-            *("--innodb-flush-log-at-trx-commit=0", f"--datadir={self.directory}"),
+            *("--innodb-flush-log-at-trx-commit=0", f"--datadir={self.directory}", f"--tmpdir={self._temporary}"),
         )
 
     def command(self) -> list[str]:
@@ -177,6 +184,7 @@ class MariaDB(Server):
             *("--max-connections=200", "--character-set-server=utf8mb4", "--innodb-flush-log-at-trx-commit=0"),
             *("--innodb-use-native-aio=0", "--innodb-buffer-pool-size=128M"),
             *(f"--datadir={self.directory}", f"--socket={self._socket}", f"--pid-file={self.directory}/pid"),
+            f"--tmpdir={self._temporary}",
         ]
 
     def address(self) -> dict[str, str]:
@@ -185,6 +193,11 @@ class MariaDB(Server):
     @property
     def _socket(self) -> Path:
         return self.directory / "socket"
+
+    @property
+    def _temporary(self) -> Path:
+        """Return a directory of its own: a server that starts deletes the temporary tables of all in the same one."""
+        return self.directory.with_name(f"{self.name}-temporary")
 
 
 class DurablePostgreSQL(PostgreSQL):
@@ -231,7 +244,7 @@ class OnPort(Server):
 
     def initialise(self) -> None:
         self.directory.mkdir()
-        shutil.chown(self.directory, unprivileged().get("user", os.geteuid()))
+        hand_over(self.directory)
 
 
 class Valkey(OnPort):
@@ -398,7 +411,7 @@ def keep(names: list[str]) -> None:
     signal.signal(signal.SIGTERM, _exit)
     with tempfile.TemporaryDirectory(prefix="vtasks-", ignore_cleanup_errors=True) as path:
         directory = Path(path)
-        shutil.chown(directory, unprivileged().get("user", os.geteuid()))
+        hand_over(directory)
         servers = [(SERVERS | FOR_BENCHMARKS | CLUSTERS)[name](directory) for name in names]
         with contextlib.ExitStack() as stack:
             for server in servers:
