@@ -11,6 +11,7 @@ import psutil
 from load_tests.chaos import account, queues
 from load_tests.chaos.run import LEASE, Run
 from load_tests.chaos.scenario import KILLED, Bounds, scenario
+from tests.integration.workers import WorkerProcess
 
 ORPHANS = 2.0
 TOLD = "running tasks when told to end"
@@ -44,10 +45,10 @@ def kill_supervisor(run: Run) -> None:
 def freeze_supervisor(run: Run) -> None:
     """SIGSTOP a supervisor for longer than its lease: others take its tasks, and its actors settle none of them."""
     for _ in run.beats(1.0, 2.0):
-        worker = run.chance.choice(run.workers)
         run.occupy(6, LEASE * 3)  # so that they end neither before the lease nor before their actor learns of its end
+        worker = max(run.workers, key=partial(_at_work, run))
         pids = {process.pid for process in worker.processes()}
-        run.bit(FROZEN, sum(map(run.ledger.running, pids)))
+        run.bit(FROZEN, _at_work(run, worker))
         with run.frozen(worker.process.pid):
             run.pass_time(LEASE * run.chance.uniform(1.5, 2.0))
             run.bit("health pages without an answer", run.pages[worker].status("/live") != 200)  # noqa: PLR2004
@@ -120,6 +121,10 @@ def recycle_actors(run: Run) -> None:
         run.workers[0].send(signal.SIGHUP)
         run.until(partial(_are_others, run, before), "all actors are replaced")
         run.bit("actors replaced", len(before))
+
+
+def _at_work(run: Run, worker: WorkerProcess) -> int:
+    return sum(run.ledger.running(process.pid) for process in worker.processes())
 
 
 def _are_others(run: Run, before: set[int]) -> bool:
