@@ -100,6 +100,8 @@ def thin_line(run: Run) -> None:
     run.bit(QUEUED, line.there.queued + line.back.queued)
     busiest = max(line.there.carried, line.back.carried) / run.seconds
     run.facts["bytes a second"] = round(busiest)
+    # With nobody who could take over, a lease that is not renewed is lost to nobody.
+    run.facts["renewals that failed"] = run.said("annot renew the lease")
     run.expect(busiest <= 1.1 * THIN, f"the line carried {busiest:.0f} bytes a second")
     run.expect(not run.said("had run out"), "a lease was lost although the line was only thin")
     run.expect(not run.said("gave no sign of life"), "an actor was taken for dead although the line was only thin")
