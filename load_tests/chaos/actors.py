@@ -3,19 +3,22 @@
 import contextlib
 import os
 import signal
+import statistics
 import time
 from datetime import UTC, datetime
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import psutil
 
-from load_tests.chaos import queues
+from load_tests.chaos import account, queues
 from load_tests.chaos.account import Fault
 from load_tests.chaos.run import LEASE, LIVENESS, Run
 from load_tests.chaos.scenario import KILLED, Bounds, scenario
 
+FIRST, LAST = 1.0, 1.5
+"""Seconds after an actor's death within which the first and the last of its tasks run again."""
 DIED = "actors that died of a task"
 HUNG = "actors killed because they hung"
 STILLBORN = "actors that died at their start"
@@ -28,13 +31,24 @@ COST = 0.1
 """The part of its rate that trouble in one queue may cost another."""
 
 
-@scenario(1, 66, bites=(KILLED,), bounds=Bounds(again=1.0))
+@scenario(1, 66, bites=(KILLED,), bounds=Bounds(again=LAST))
 def kill_actor(run: Run) -> None:
-    """Kill -9 one actor in the middle of its tasks, again and again."""
+    """Kill -9 one actor in the middle of its tasks, again and again: the first runs again within a second.
+
+    So does at least every other one; the last of them within 1.5 s, for they run one after the other.
+    """
     for _ in run.beats(0.3, 1.2):
         at_work = [pid for pid in run.actors().values() if run.ledger.running(pid)]
         if at_work:
             run.kill(run.chance.choice(at_work))
+    run.pass_time(LAST)
+    events = run.ledger.events()
+    delays = [found for fault in run.faults if (found := account.delays(events, [fault]))]
+    first = max(map(min, delays), default=0.0)
+    run.facts["latest first"] = round(first, 3)
+    run.expect(first < FIRST, f"the first of a dead actor's tasks ran again later than {FIRST:g} s: {first:.2f} s")
+    median = statistics.median(chain.from_iterable(delays)) if delays else 0.0
+    run.expect(median < FIRST, f"half of the tasks ran again later than {median:.2f} s after a death")
 
 
 @scenario(2, bites=(KILLED,), bounds=Bounds(again=3.0, back=5.0), **TWO_QUEUES)
