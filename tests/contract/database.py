@@ -515,6 +515,29 @@ class ServerContract(DatabaseContract):
             "report"
         ]
 
+    async def test_a_lost_node_whose_claim_is_still_open_holds_up_no_rescue_of_others_and_is_next(
+        self, broker, backdoor
+    ):
+        """Its host has vanished in the middle of a claim, which the server does not know yet."""
+        lost, other = a_task(), a_task(queue="images")
+        await broker.apush([lost, other])
+        await take(broker)
+        await take(broker, owner=BOB, queue="images")
+        for owner in (ALICE, BOB):
+            await aside(backdoor.expire_lease, owner.node)
+
+        def rescue():
+            return broker.reclaim_expired("the rescuer", "host lost", {ALICE.node, BOB.node})
+
+        claiming = NodeRow.objects.using(self.alias).filter(name=ALICE.node).select_for_update()
+        with self.open_transaction(list, claiming) as waiting:
+            assert await asyncio.wrap_future(waiting)
+            first = await asyncio.wait_for(aside(rescue), AT_ONCE)
+        second = await aside(rescue)
+
+        assert (first.returned, second.returned) == ([other.id], [lost.id])
+        assert await aside(broker.nodes) == {}
+
     def lock_tasks(self):
         list(TaskRow.objects.using(self.alias).select_for_update())
 

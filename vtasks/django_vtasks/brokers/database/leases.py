@@ -4,12 +4,13 @@ from collections.abc import Collection
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
 
 from django_vtasks.brokers.base import Death, Owner, Reclaimed
 from django_vtasks.brokers.database.rescue import Rescue
 from django_vtasks.brokers.database.tables import Tables
 from django_vtasks.db.clock import MICROSECONDS, NOW, Now, from_now, microseconds
-from django_vtasks.db.models import TaskState
+from django_vtasks.db.models import NodeRow, TaskState
 
 LOCKS_AT_ONCE = 1000
 """Lapsed locks of throttled tasks that one look deletes."""
@@ -87,11 +88,16 @@ class Leases:
     def _take_lost(self, own: str, cause: str, among: Collection[str] | None) -> Reclaimed:
         with self._tables.transaction():
             lapsed = self._tables.nodes(expires__lt=Now()).exclude(name=own)
-            (lapsed if among is None else lapsed.filter(name__in=among)).delete()
+            self._end(lapsed if among is None else lapsed.filter(name__in=among))
             alive = self._tables.nodes().values("name")
             lost = self._tables.tasks(state=TaskState.RUNNING).exclude(node=own).exclude(node__in=alive)
             # A row that somebody has locked must not hold up the thread that keeps the lease; the next look takes it.
             return self._rescue.take(lost, Death(cause), skip_locked=True)
+
+    def _end(self, nodes: "QuerySet[NodeRow]") -> None:
+        """Delete leases, but for those that a claim holds: that of a host lost in the middle of it ends later."""
+        free = nodes.select_for_update(skip_locked=True).values_list("name", flat=True)
+        self._tables.nodes(name__in=list(free)).delete()
 
     def _drop_lapsed_locks(self) -> None:
         """Delete locks whose time is up, but for those that a transaction of any length is about to take over."""
