@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import sys
 import threading
 from typing import Any
@@ -87,6 +88,27 @@ class TestThreadLanes:
     async def test_what_waits_for_a_core_does_not_multiply_the_threads(self, contested_core):
         for _ in range(5):
             assert await threads_that_computed(500) <= 20
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="no other system tells who waits for a core")
+    async def test_what_computes_for_long_on_one_core_does_not_keep_others_waiting(self, threads, one_core):
+        made, results = threads(20)
+        end = threading.Event()
+
+        def compute():
+            while not end.is_set():
+                hashlib.pbkdf2_hmac("sha256", b"secret", b"salt", 10_000)  # without the interpreter's lock
+            return "long"
+
+        for _ in range(4):
+            made.submit(compute)
+        for _ in range(8):
+            made.submit(lambda: "short")
+        try:
+            await soon(lambda: results.count("short") == 8)
+            assert "long" not in results
+        finally:
+            end.set()
+        await soon(lambda: len(results) == 12)
 
     async def test_results_are_delivered_on_the_loops_own_thread(self):
         delivered: list[Any] = []

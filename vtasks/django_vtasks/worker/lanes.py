@@ -27,7 +27,7 @@ BUSY, BUSY_LOOK_EVERY = 0.3, 0.03
 """Of a core, and seconds: what this process takes, or waits for, when its threads may wait for each other, or for a
 core, rather than for something else, which a longer look tells apart."""
 LATE_LOOKS = 10
-"""Longer looks in a row that show nothing because this process itself did not run meanwhile."""
+"""Longer looks in a row that show nothing because this process itself did not run meanwhile, or so it seems."""
 
 
 class ThreadLanes[T]:
@@ -54,6 +54,7 @@ class ThreadLanes[T]:
         self._hunger_before = 0.0
         self._look_takes = LOOK_EVERY
         self._late_looks = 0
+        self._finished_when_late = 0
         self._looking: asyncio.TimerHandle | None = None
 
     def submit(self, function: Callable[[], T]) -> None:
@@ -91,19 +92,22 @@ class ThreadLanes[T]:
             return
         seconds = time.monotonic() - self._looked_at
         hunger = max(0.0, self._hunger.seconds() - self._hunger_before)
-        is_late = seconds > 2 * self._look_takes or hunger > seconds
+        could_run = seconds - hunger
+        is_late = seconds > 2 * self._look_takes or could_run <= 0
         is_busy = time.process_time() - self._cpu_before + hunger > BUSY * seconds
         if self._look_takes < BUSY_LOOK_EVERY and (is_late or is_busy):
             self._look_later(BUSY_LOOK_EVERY)
             return
         if is_late and self._late_looks < LATE_LOOKS:
+            if not self._late_looks:
+                self._finished_when_late = self._finished_before
             self._late_looks += 1
             self._look_later(BUSY_LOOK_EVERY)
             return
+        # Threads that compute for long wait for a core as those do that compute briefly; others shall run beside them.
+        is_stuck = is_late and self._finished == self._finished_when_late
         self._late_looks = 0
-        # While one that may have the interpreter's lock waits for a core, none of the others can end anything.
-        could_run = max(0.0, seconds - hunger)
-        if self._finished - self._finished_before < self._threads * could_run / LOOK_EVERY:
+        if is_stuck or self._finished - self._finished_before < self._threads * could_run / LOOK_EVERY:
             try:
                 self._grow(min(waiting, self._limit - self._threads))
             except RuntimeError:
