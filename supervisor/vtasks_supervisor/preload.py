@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
@@ -68,8 +69,13 @@ def keep_exit_hooks() -> None:
 
 
 def keep_exit_hooks_no_more() -> None:
-    """Let multiprocessing clear them in the processes that a child starts itself."""
+    """Let multiprocessing clear them in the processes that a child starts itself.
+
+    A finalizer is not kept in the first place: the directory that it would delete belongs to all children.
+    """
     atexit._clear = _clear_exit_hooks  # noqa: SLF001 - see above
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]  # noqa: SLF001 - has no getter
+        finalizer.atexit = False
 
 
 def share(modules: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -151,11 +152,40 @@ def send(key):
         assert child["code"] == 0
         assert child["pid"] not in left
 
+    @pytest.mark.parametrize("package", ["", FRESH], ids=["copied", "forked"])
+    def test_a_directory_that_an_import_has_made_outlives_each_actor(self, stage, project, package):
+        source = f"""{HEAD}import tempfile
+from pathlib import Path
+
+DIRECTORY = tempfile.TemporaryDirectory()
+
+
+@task
+def send(key):
+    record(key, path=DIRECTORY.name, is_there=Path(DIRECTORY.name).is_dir())
+"""
+        module = project.app("shop", source)
+        (module.parent / "__init__.py").write_text(package)
+        worker = stage.worker(**project.environment)
+        eventually(worker.actors, "the actor")
+        before = set(worker.actors().values())
+        worker.send(signal.SIGHUP)
+        eventually(lambda: worker.actors() and not before & set(worker.actors().values()), "another actor")
+        stage.broker.push([call("shop.tasks.send", "sold")])
+
+        [entry] = stage.ledger.wait_for("sold")
+        assert entry["is_there"]
+        worker.send(signal.SIGTERM)
+        assert worker.exit_code() == 0
+        eventually(lambda: not Path(entry["path"]).exists(), "the end of the directory")
+
 
 class TestAModuleThatConnectsWhenItIsImported:
-    CONNECTS = f"""{HEAD}from django.contrib.auth.models import Group
+    CONNECTS = f"""{HEAD}import asyncio
+from django.contrib.auth.models import Group
 from tests.workapp.tasks import ALIAS, connection_id, note
 
+asyncio.run(asyncio.sleep(0))
 Group.objects.using(ALIAS).exists()
 record("imported", connection=connection_id())
 note.enqueue("of the import")

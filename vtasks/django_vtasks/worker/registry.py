@@ -86,11 +86,16 @@ class Registry:
 def _no_loop() -> Iterator[None]:
     """Let imports find what they find in any other program: they may use the ORM, or run a loop of their own."""
     loop = asyncio._get_running_loop()  # noqa: SLF001 - there is no other way to step out of it in its own thread
+    if loop is None:
+        yield
+        return
+    task = asyncio.tasks._swap_current_task(loop, None)  # type: ignore[attr-defined]  # noqa: SLF001
     asyncio._set_running_loop(None)  # noqa: SLF001
     try:
         yield
     finally:
         asyncio._set_running_loop(loop)  # noqa: SLF001
+        asyncio.tasks._swap_current_task(loop, task)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 @contextlib.contextmanager
