@@ -14,7 +14,9 @@ import pytest
 
 from django_vtasks.brokers.base import Ack, Claim
 from django_vtasks.brokers.valkey import ValkeyBroker, lines, pace, spin
+from django_vtasks.brokers.valkey.connector import Connector
 from django_vtasks.brokers.valkey.keys import Keys
+from django_vtasks.brokers.valkey.link import Link
 from django_vtasks.brokers.valkey.request import command
 from django_vtasks.errors import BrokerUnavailable
 from django_vtasks.worker.lease import EVERY, LeaseKeeper
@@ -54,6 +56,12 @@ def server():
     databases.require_server("valkey")
     with own_valkey() as server:
         yield server
+
+
+def has_blocked(server):
+    """Tell whether a client of the server waits for an element."""
+    with server.client() as client:
+        return client.info("clients")["blocked_clients"] > 0
 
 
 @pytest.fixture
@@ -227,7 +235,7 @@ async def test_a_look_for_lost_tasks_that_arrives_late_leaves_what_was_claimed_a
 
 async def test_one_connection_that_hangs_does_not_cost_a_short_lease(broker, line):
     """A call of the thread that renews may not take all of what the lease has left."""
-    far, ttl = ValkeyBroker(line.url, prefix=PREFIX), 2.0
+    far, ttl = ValkeyBroker(line.url, prefix=PREFIX), 4.0
     renewed, taken_over = threading.Semaphore(0), threading.Event()
     keeper = LeaseKeeper(far, "far", ttl, renewed.release)
     watcher = LeaseKeeper(broker, "near", ttl, lambda: None, taken_over.set)
@@ -245,6 +253,7 @@ async def test_one_connection_that_hangs_does_not_cost_a_short_lease(broker, lin
     finally:
         await asyncio.to_thread(keeper.stop)
         await asyncio.to_thread(watcher.stop)
+        far.close()
 
     assert not taken_over.is_set()
 
@@ -399,6 +408,38 @@ class TestWaysThatAreGone:
 
         assert await asyncio.wait_for(pushing, SOON) == [True]
         await broker.aclose()
+
+
+class TestNoConnectionOutlivesItsLoop:
+    """A socket that is dropped open raises here, as all tests treat warnings, when the garbage is collected."""
+
+    def test_not_one_where_an_answer_is_still_due_to_a_call_that_was_cancelled(self, server):
+        async def cancel_a_call(link):
+            call = asyncio.create_task(link.asend(command("BLPOP", "nothing", "0"), patience=1.0))
+            await aside(eventually, lambda: has_blocked(server), "the call waits")
+            call.cancel()
+            await asyncio.wait({call}, timeout=SOON)
+            await link.aclose()
+
+        asyncio.run(cancel_a_call(Link(Connector(server.url, PREFIX))))
+        gc.collect()
+
+        eventually(lambda: not has_blocked(server), "the server has heard of it")
+
+    def test_not_one_that_is_being_made_when_the_others_are_closed(self, server, line):
+        async def close_while_connecting(link):
+            call = asyncio.create_task(link.asend(command("PING"), patience=1.0))
+            await aside(eventually, lambda: line.connections == 1, "it connects")
+            await link.aclose()
+            with pytest.raises(BrokerUnavailable, match="no longer used"):
+                await asyncio.wait_for(call, SOON)
+
+        line.latency = 0.2
+        asyncio.run(close_while_connecting(Link(Connector(line.url, PREFIX))))
+        gc.collect()
+
+        line.latency = 0.0
+        eventually(lambda: not line.connections, "the line has heard of it")
 
 
 async def test_what_the_server_refuses_of_one_queue_is_nothing_to_pushes_to_others_in_the_same_turn(client, broker):

@@ -55,6 +55,8 @@ class LoopClients:
         self._spin = Spin(asyncio.get_running_loop())
         self._waits: set[Pipe] = set()
         self._taken: set[Pipe] = set()
+        self._leaving: set[Pipe] = set()
+        """Those that are retired, while an answer is still due there."""
         self._is_retired = False
         self._watch = self._close_with_loop()
 
@@ -112,7 +114,8 @@ class LoopClients:
         pipe.abort()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, also one that is just being made."""
+        self._is_retired = True
         await self._watch.aclose()
 
     def retire(self) -> None:
@@ -132,14 +135,14 @@ class LoopClients:
                 if self._pipe is None or not self._pipe.is_fresh:
                     former, self._pipe = self._pipe, await self._open(self._pool)
                     if former is not None:
-                        former.retire()
+                        self._let_go(former)
         return self._pipe
 
     async def _open(self, pool: valkey.asyncio.ConnectionPool) -> Pipe:
         pipe = await Pipe.open(pool)
         if self._is_retired:  # meanwhile, and nobody would close this one
             pipe.abort()
-            raise ValkeyConnectionError("the server has just been replaced")
+            raise ValkeyConnectionError("the connections to this server are no longer used")
         return pipe
 
     @contextlib.asynccontextmanager
@@ -149,8 +152,7 @@ class LoopClients:
         free = self._waits.difference(self._taken)
         for stale in [pipe for pipe in free if not pipe.is_fresh]:
             free.discard(stale)
-            self._waits.discard(stale)
-            stale.retire()
+            self._let_go(stale)
         if free:
             pipe = free.pop()
         else:
@@ -164,11 +166,16 @@ class LoopClients:
             self._taken.discard(pipe)
             if not pipe.is_idle:
                 # Somebody was cancelled: what the server still says there is nobody's business.
-                self._waits.discard(pipe)
-                pipe.retire()
+                self._let_go(pipe)
+
+    def _let_go(self, pipe: Pipe) -> None:
+        """Retire a connection; should the loop end before the last answer is there, it is closed all the same."""
+        self._waits.discard(pipe)
+        pipe.retire()
+        self._leaving = {each for each in (*self._leaving, pipe) if each.is_connected}
 
     def _all(self) -> list[Pipe]:
-        return [*self._waits, *([] if self._pipe is None else [self._pipe])]
+        return [*self._waits, *self._leaving, *([] if self._pipe is None else [self._pipe])]
 
     async def _close_with_loop(self) -> AsyncGenerator[None]:
         try:

@@ -111,19 +111,21 @@ def timed[T: Any](pool: T) -> T:
 def _on_a_thread(connect: Callable[[], socket.socket], timeout: float) -> socket.socket:
     """Connect in time: nothing ends a look-up of a name, and each of its addresses has a time of its own."""
     made: Future[socket.socket] = Future()
-
-    def work() -> None:
-        try:
-            made.set_result(connect())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it belongs
-            made.set_exception(error)
-
-    threading.Thread(target=work, name="vtasks: connect", daemon=True).start()
+    threading.Thread(target=_make, args=[connect, made], name="vtasks: connect", daemon=True).start()
     try:
         return made.result(timeout)
     except TimeoutError:
         made.add_done_callback(_close)
         raise
+    finally:
+        del made  # its error knows this frame, and both would keep all connections alive until a garbage collection
+
+
+def _make(connect: Callable[[], socket.socket], made: "Future[socket.socket]") -> None:
+    try:
+        made.set_result(connect())
+    except BaseException as error:  # noqa: BLE001 - it is raised where it belongs
+        made.set_exception(error)
 
 
 def _close(made: "Future[socket.socket]") -> None:
