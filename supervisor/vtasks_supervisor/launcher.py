@@ -84,19 +84,25 @@ class Launcher:
         except OSError as error:
             self.fall_back(f"there can be no fork server: {type(error).__name__}: {error}")
 
-    async def launch(self, process: Startable) -> None:
-        """Start a process, one at a time; raise OSError, EOFError or TimeoutError when the system does not let us."""
+    async def launch[P: Startable](self, make: Callable[[str], P]) -> P:
+        """Start what ``make`` returns for a start method of multiprocessing, one at a time.
+
+        Raise OSError, EOFError or TimeoutError when the system does not let us.
+        """
         async with self._turn:
+            process = make(self.method)
             starting = on_own_thread(lambda: self._start(process), "vtasks-launch")
             try:
-                await asyncio.wait_for(asyncio.shield(starting), LAUNCH_TIMEOUT)
-            except asyncio.CancelledError:
-                self._kill_late(starting, process)
-                raise
-            except TimeoutError as error:
-                self._kill_late(starting, process)
+                await asyncio.wait({starting}, timeout=LAUNCH_TIMEOUT)
+            finally:
+                if not starting.done():
+                    self._kill_late(starting, process)
+            if not starting.done():
+                error = TimeoutError(f"no process within {LAUNCH_TIMEOUT:g} s")
                 self._end_silence(error)
-                raise
+                raise error
+            starting.result()
+            return process
 
     @staticmethod
     def _kill_late(starting: "asyncio.Future[None]", process: Startable) -> None:

@@ -122,8 +122,8 @@ class ProcessChild(Child):
                 recipe, spec.setup, spec.name, self.incarnation, spec.title, dict(spec.environ),
                 spec.stop_timeout, spec.liveness_timeout, their_control, their_stacks, self._recorder,
             )  # fmt: skip
-            process = ActorProcess(self._launcher.method, luggage, self._launcher.loop_factory)
-            await self._launcher.launch(process)
+            loop_factory = self._launcher.loop_factory
+            process = await self._launcher.launch(lambda method: ActorProcess(method, luggage, loop_factory))
             self._process, self.pid = process, process.pid
             channel = await SocketChannel.open(control)
             ours.pop_all()

@@ -1,5 +1,6 @@
 """What the fork server finds dangerous, and the environment it is started in."""
 
+import asyncio
 import errno
 import os
 import threading
@@ -75,7 +76,7 @@ class Started(Refused):
 async def test_a_fork_server_that_never_worked_is_given_up(caplog):
     launcher = Launcher(method="forkserver")
     with pytest.raises(EOFError):
-        await launcher.launch(Refused())
+        await launcher.launch(lambda _: Refused())
 
     assert launcher.method == "spawn"
     assert caplog.text.count("forking is not safe: the fork server does not work: EOFError: no") == 1
@@ -84,10 +85,10 @@ async def test_a_fork_server_that_never_worked_is_given_up(caplog):
 async def test_a_fork_server_that_has_worked_is_not_to_blame_for_what_is_scarce(monkeypatch):
     monkeypatch.setattr(fork_server, "forget", lambda: pytest.fail("forgotten"))
     launcher = Launcher(method="forkserver")
-    await launcher.launch(Started())
+    await launcher.launch(lambda _: Started())
     for _ in range(3):
         with pytest.raises(OSError, match="Too many open files"):
-            await launcher.launch(Refused(OSError(errno.EMFILE, "Too many open files")))
+            await launcher.launch(lambda _: Refused(OSError(errno.EMFILE, "Too many open files")))
 
     assert launcher.method == "forkserver"
 
@@ -97,14 +98,27 @@ async def test_after_a_fork_server_that_has_worked_one_other_is_tried(monkeypatc
     monkeypatch.setattr(fork_server, "forget", lambda: forgotten.append(1))
     launcher = Launcher(method="forkserver")
     for _ in range(2):
-        await launcher.launch(Started())
+        await launcher.launch(lambda _: Started())
         with pytest.raises(FileNotFoundError):
-            await launcher.launch(Refused(FileNotFoundError(errno.ENOENT, "no socket")))
+            await launcher.launch(lambda _: Refused(FileNotFoundError(errno.ENOENT, "no socket")))
         assert launcher.method == "forkserver"
     with pytest.raises(EOFError):
-        await launcher.launch(Refused())
+        await launcher.launch(lambda _: Refused())
 
     assert (launcher.method, len(forgotten)) == ("spawn", 3)
+
+
+async def test_what_has_waited_for_its_turn_is_made_for_the_method_that_then_is_in_use():
+    launcher = Launcher(method="forkserver")
+    methods = []
+
+    def make(method):
+        methods.append(method)
+        return Refused()
+
+    await asyncio.gather(launcher.launch(make), launcher.launch(make), return_exceptions=True)
+
+    assert methods == ["forkserver", "spawn"]
 
 
 async def test_what_found_no_thread_is_not_started_when_there_is_one_again():
@@ -121,7 +135,7 @@ async def test_what_found_no_thread_is_not_started_when_there_is_one_again():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(OSError, match="can't start new thread"):
-            await launcher.launch(Late())
-    await launcher.launch(Started())
+            await launcher.launch(lambda _: Late())
+    await launcher.launch(lambda _: Started())
 
     assert begun == []

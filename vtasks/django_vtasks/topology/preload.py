@@ -14,6 +14,7 @@ def _import_all() -> None:
     from django.tasks import task_backends
 
     from django_vtasks import conf
+    from django_vtasks.backends.base import BrokerBackend
     from django_vtasks.topology import queue_actor  # noqa: F401 - shared by all actors
     from django_vtasks.worker.registry import Registry
 
@@ -27,8 +28,8 @@ def _import_all() -> None:
         logging.disable(logging.NOTSET)
     # The driver and the dialect are loaded; what an import has sent, it sent on a connection that no actor shall share.
     for alias in task_backends.settings:
-        if (broker := getattr(task_backends[alias], "broker", None)) is not None:
-            broker.close()
+        if isinstance(backend := task_backends[alias], BrokerBackend):
+            backend.broker.close()
     # What the ORM and the driver load with their first use, each actor would otherwise have for itself.
     for model in apps.get_models():
         with contextlib.suppress(Exception):

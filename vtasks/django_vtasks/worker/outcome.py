@@ -27,7 +27,7 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 
 class Postponed(msgspec.Struct, frozen=True):
-    """The worker lacked the means to start the function; try again in ``delay`` seconds."""
+    """The worker lacked the means to run the function, or an async one to its end; try again in ``delay`` seconds."""
 
     delay: float
 
