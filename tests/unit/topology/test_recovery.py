@@ -149,6 +149,15 @@ class TestCause:
         assert "out of memory" in await cause_of(recover, store, KILLED)
         assert "out of memory" not in await cause_of(recover, store, KILLED)
 
+    async def test_memory_is_not_to_blame_for_who_was_killed_long_after_a_process_of_somebody_else(
+        self, recover, store, oom_kills, monkeypatch
+    ):
+        monkeypatch.setattr(recovery, "TOLD_WITHIN", -1.0)
+        oom_kills["now"] = 2
+
+        assert "out of memory" in await cause_of(recover, store, KILLED)
+        assert "out of memory" not in await cause_of(recover, store, KILLED)
+
     @pytest.mark.parametrize(
         "exit_",
         [Exit(cause=Cause.CRASHED, code=-11), *(Exit(cause=cause, code=-9) for cause in (Cause.HUNG, Cause.STUBBORN))],

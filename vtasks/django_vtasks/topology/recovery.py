@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection
 
 from django_vtasks import observers
@@ -19,6 +20,34 @@ LATE = (15.0, 135.0)
 """Seconds after which a store has given up, or has done, whatever a dead actor had asked of it; and after that, the
 kernel: over a line that loses packets, Linux sends again for about 100 s what a process has written that is no more."""
 
+TOLD_WITHIN = 5.0
+"""Seconds within which the ends of all whom the kernel has killed at once are told."""
+
+
+class _KillsForMemory:
+    """What the kernel has killed for want of memory: each explains one end, which is told soon."""
+
+    def __init__(self) -> None:
+        self._seen = capacity.oom_kills()
+        self._unexplained = 0
+        self._until = 0.0
+
+    def explain(self, exit_: Exit) -> bool:
+        """Tell whether one of them explains an end, and count it as told."""
+        before, self._seen = self._seen, capacity.oom_kills()
+        if exit_.code != KILLED or exit_.cause is not Cause.CRASHED or before is None or self._seen is None:
+            return False
+        now = time.monotonic()
+        if now > self._until:
+            self._unexplained = 0
+        if self._seen > before:
+            self._unexplained += self._seen - before
+            self._until = now + TOLD_WITHIN
+        if not self._unexplained:
+            return False
+        self._unexplained -= 1
+        return True
+
 
 class Recovery:
     """Reclaims on threads beside the loop, until the store has answered.
@@ -34,7 +63,7 @@ class Recovery:
         self._under_way: set[asyncio.Task[None]] = set()
         self._later: set[asyncio.Task[None]] = set()
         self._outage = Outage("hand back the tasks of an actor that died")
-        self._oom_kills = capacity.oom_kills()
+        self._kills_for_memory = _KillsForMemory()
 
     def ended(self, slot: str, incarnation: int, exit_: Exit) -> None:
         """Hand back what an actor held, and blame what it was running, unless it ended because it was told to."""
@@ -102,12 +131,6 @@ class Recovery:
 
     def _cause(self, slot: str, exit_: Exit) -> str:
         cause = f"Actor {slot} ended: {exit_.reason}"
-        kills = capacity.oom_kills()
-        is_oom = exit_.code == KILLED and exit_.cause is Cause.CRASHED and kills != self._oom_kills
-        if is_oom:
+        if self._kills_for_memory.explain(exit_):
             cause += ", out of memory"
-        if is_oom and kills is not None and self._oom_kills is not None and kills > self._oom_kills:
-            self._oom_kills += 1  # of two that were killed at once, the other's end is told later
-        else:
-            self._oom_kills = kills
         return cause if exit_.peak_memory is None else f"{cause}, peak memory {exit_.peak_memory / 1e6:.0f} MB"
