@@ -10,6 +10,7 @@ from importlib.metadata import version
 from load_tests import clearing, metering, periodic, scenarios, stage, tree
 from load_tests.bench import machine, results
 from load_tests.figures import number
+from load_tests.lines import append
 from load_tests.scenarios import Figures
 
 SCENARIOS = scenarios.SCENARIOS | tree.SCENARIOS | periodic.SCENARIOS | clearing.SCENARIOS | metering.SCENARIOS
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
                 line.figures.update(figures)
                 runs.append(figures | yardstick)
                 if arguments.out:
-                    results.append(arguments.out, line)
+                    append(arguments.out, line.to_json())
             print(f"{name:16}", " · ".join(_summary(figure, runs) for figure in runs[0]), flush=True)
 
 

@@ -9,12 +9,12 @@ from types import FrameType
 
 from load_tests.arguments import at_least, count, positive
 from load_tests.bench import contender as contenders
-from load_tests.bench import results
 from load_tests.bench.catalogue import MILLION, scenarios
 from load_tests.bench.matrix import SECONDS, Matrix
 from load_tests.bench.results import Line
 from load_tests.bench.stores import BACKENDS
 from load_tests.figures import number
+from load_tests.lines import append
 
 FEW = list(contenders.GOALS_ARE_OF)
 
@@ -49,7 +49,6 @@ def run(arguments: argparse.Namespace) -> None:
     matrix = _matrix(arguments)
     signal.signal(signal.SIGTERM, _exit)  # no workers are left behind
     out: Path = arguments.out or Path(".cache/bench/results.jsonl")
-    out.parent.mkdir(parents=True, exist_ok=True)
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -74,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         lines: list[Line] = []
         matrix.say = lambda what: progress.update(bar, description=what)
         for line in matrix.run():
-            results.append(out, line)
+            append(out, line.to_json())
             lines.append(line)
             progress.advance(bar, matrix.repetitions if line.repetition is None else 1)
             print(_told(line), flush=True)

@@ -71,12 +71,6 @@ class Line:
         return json.dumps({name: value for name, value in asdict(self).items() if value not in (None, {})})
 
 
-def append(path: Path, line: Line) -> None:
-    """Add a line to a file."""
-    with path.open("a") as file:
-        file.write(line.to_json() + "\n")
-
-
 def read(paths: Iterable[Path]) -> list[Line]:
     """Return the lines of files."""
     return [line for path in paths for line in _read(path)]

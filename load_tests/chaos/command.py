@@ -33,6 +33,7 @@ from load_tests.chaos import (
 )  # fmt: skip
 from load_tests.chaos.account import Verdict
 from load_tests.chaos.scenario import EVERYWHERE, SCENARIOS
+from load_tests.lines import append
 
 MODULES = (
     actors, databases, hosts, loads, namespaces, network, payloads, refusals, resources, scheduling, stores, telling,
@@ -125,15 +126,10 @@ def _conduct(name: str, kind: str, seed: int, arguments: argparse.Namespace) -> 
         report = tables.without_end(name, kind, seed, f"this machine lacks {', '.join(lacking)}", Verdict.LACKING)
     else:
         report = conduct(scenario, kind, seed=seed, seconds=arguments.seconds or scenario.seconds, keep=keep)
-    _append(report, arguments.out)
     print(tables.line(report), flush=True)
+    if arguments.out:
+        append(arguments.out, json.dumps(report))
     return report
-
-
-def _append(report: dict[str, Any], out: Path | None) -> None:
-    if out is not None:
-        with out.open("a") as file:
-            file.write(json.dumps(report) + "\n")
 
 
 def _apart(name: str, kind: str, seed: int, arguments: argparse.Namespace, deadline: float) -> dict[str, Any]:
@@ -147,7 +143,8 @@ def _apart(name: str, kind: str, seed: int, arguments: argparse.Namespace, deadl
         command += ["--keep", str(arguments.keep)] if arguments.keep else []
         problem = _run(command, patience)
         report = tables.read(out)[0] if out.exists() else tables.without_end(name, kind, seed, problem)
-    _append(report, arguments.out)
+    if arguments.out:
+        append(arguments.out, json.dumps(report))
     return report
 
 

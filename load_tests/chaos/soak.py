@@ -15,6 +15,7 @@ from load_tests.chaos.account import Verdict
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import EVERYWHERE, KILLED, Bounds, Scenario
 from load_tests.chaos.slopes import Trend
+from load_tests.lines import append
 
 SAMPLE_EVERY = 5.0
 KILL_EVERY = (15.0, 45.0)
@@ -109,8 +110,7 @@ def run_soak(arguments: argparse.Namespace) -> None:
     )
     seed = random.randrange(2**32) if arguments.seed is None else arguments.seed  # noqa: S311 - no secret
     report = conductor.conduct(scenario, arguments.backend, seed=seed, seconds=MINUTE * arguments.minutes)
+    print(tables.line(report), endurance.table(), *tables.origins([report]), sep="\n", flush=True)
     if arguments.out:
-        with arguments.out.open("a") as file:
-            file.write(json.dumps(report | {"times": endurance.times, "samples": endurance.samples}) + "\n")
-    print(tables.line(report), endurance.table(), *tables.origins([report]), sep="\n")
+        append(arguments.out, json.dumps(report | {"times": endurance.times, "samples": endurance.samples}))
     sys.exit(report["verdict"] != Verdict.OK)

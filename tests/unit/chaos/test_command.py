@@ -78,7 +78,7 @@ def test_a_file_without_reports_is_told_in_a_line(say, tmp_path, text, said):
 @pytest.mark.parametrize("scenario", ["lose-host", "out-of-memory", "no-process-left", "full-disk"])
 def test_a_machine_without_the_means_is_told_what_it_lacks_and_that_is_no_success(say, monkeypatch, tmp_path, scenario):
     monkeypatch.setattr(needs, "_has_capability", lambda _number: False)
-    out = tmp_path / "report.jsonl"
+    out = tmp_path / "deep" / "report.jsonl"
 
     code, line = say("chaos", "--scenario", scenario, "--backend", "postgres", "--out", out)
 

@@ -1,10 +1,12 @@
 """What a soak concludes from its samples."""
 
+import argparse
+import json
 from types import SimpleNamespace
 
 import pytest
 
-from load_tests.chaos import samples, soak
+from load_tests.chaos import conductor, samples, soak, tables
 from load_tests.chaos.soak import Endurance
 
 
@@ -78,3 +80,34 @@ def test_what_grows_only_until_caches_are_warm_is_flat(run, monkeypatch):
     Endurance()(run)
 
     assert run.problems == []
+
+
+class TestReport:
+    @pytest.fixture
+    def end(self, monkeypatch):
+        """Give a function that makes the report of a soak which has ended at once."""
+
+        def conduct(scenario, kind, **_):
+            scenario.inject.times = [5.0 * number for number in range(20)]
+            scenario.inject.samples = [{"flat": 7.0}] * 20
+            return tables.without_end("soak", kind, 7, "too short")
+
+        monkeypatch.setattr(conductor, "conduct", conduct)
+        options = {"rate": 200.0, "backend": "sqlite", "seed": None, "minutes": 20.0}
+        return lambda out: soak.run_soak(argparse.Namespace(**options, out=out))
+
+    def test_is_written_into_a_directory_that_was_not_there(self, end, tmp_path):
+        out = tmp_path / "deep" / "soak.jsonl"
+
+        with pytest.raises(SystemExit):
+            end(out)
+
+        assert json.loads(out.read_text())["samples"] == [{"flat": 7.0}] * 20
+
+    def test_is_printed_also_when_it_cannot_be_written(self, end, tmp_path, capsys):
+        (tmp_path / "file").touch()
+
+        with pytest.raises(OSError, match="file"):
+            end(tmp_path / "file" / "soak.jsonl")
+
+        assert "| flat | 7 | +0 |" in capsys.readouterr().out

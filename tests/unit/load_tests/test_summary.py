@@ -1,18 +1,19 @@
 import pytest
 
 from load_tests.bench import kept
-from load_tests.bench.results import BadLineError, Line, append, read
+from load_tests.bench.results import BadLineError, Line, read
+from load_tests.lines import append
 from load_tests.report.summary import Key, Spread, Summary
 from tests.unit.load_tests.lines import both, line
 
 KEY = Key("valkey", "noop", "tasks/s")
 
 
-def test_a_line_is_read_as_it_was_written(tmp_path):
-    path = tmp_path / "results.jsonl"
+def test_a_line_is_read_as_it_was_written_in_a_directory_that_was_not_there(tmp_path):
+    path = tmp_path / "deep" / "results.jsonl"
     written = [line(30_000.5, seed=7, versions={"django": "6.0"}), line(None, skipped="has no batches")]
     for each in written:
-        append(path, each)
+        append(path, each.to_json())
     assert read([path]) == written
 
 
