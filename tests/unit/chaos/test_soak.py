@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from load_tests.chaos import conductor, samples, soak, tables
+from load_tests.chaos import conductor, samples, slopes, soak, tables
 from load_tests.chaos.soak import Endurance
 
 
@@ -72,6 +72,21 @@ def test_actors_are_killed_and_tasks_fail_all_the_time(run, monkeypatch):
     assert run.counts[soak.FAILED] == 720 * soak.FAILURES
     assert run.counts["kills"] > 100
     assert run.counts[soak.REPLACED] > 100
+
+
+def test_the_shortest_soak_meets_everything_whatever_chance_decides(run, monkeypatch):
+    monkeypatch.setattr(samples, "sample", lambda _run: {"flat": 7.0})
+    run.chance.uniform = lambda _low, high: high
+    run.seconds = soak.MINUTE * soak.SHORTEST
+    last = []
+    run.workers[0].send = lambda _number: last.append(run.now)
+
+    endurance = Endurance()
+    endurance(run)
+
+    assert {"kills", soak.REPLACED, soak.FAILED, "samples"} <= run.counts.keys()
+    assert endurance.times[-1] > last[0] + soak.SAMPLE_EVERY
+    assert endurance.slopes()["flat"].trend == slopes.Trend.FLAT
 
 
 def test_what_grows_only_until_caches_are_warm_is_flat(run, monkeypatch):
