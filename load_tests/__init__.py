@@ -1,1 +1,1 @@
-"""Benchmarks against real servers and real worker processes; what they print is what the docs may quote."""
+"""Benchmarks and faults, on real servers and real worker processes; what they print is what the docs may quote."""

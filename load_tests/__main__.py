@@ -1,4 +1,4 @@
-"""``python -m load_tests COMMAND``: what this package and its peers can do, measured."""
+"""``python -m load_tests COMMAND``: what this package and its peers can do, measured; what it stands, tried."""
 
 import argparse
 import sys
