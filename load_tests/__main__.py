@@ -6,6 +6,7 @@ import sys
 from load_tests import own
 from load_tests.arguments import count
 from load_tests.bench import command
+from load_tests.bench.stores import BACKENDS
 from load_tests.chaos import command as chaos
 from load_tests.report import command as report
 
@@ -24,7 +25,12 @@ def main() -> None:
         help="a scenario of this package alone, `own` for all: "
         f"{', '.join(own.SCENARIOS)}; without: contenders side by side",
     )
-    bench.add_argument("--backend", "--database", action="append", metavar="NAME", help="of the tasks, may be repeated")
+    bench.add_argument(
+        *("--backend", "--database"),
+        action="append",
+        choices=BACKENDS,
+        help=f"where tasks are; for contenders it may be repeated (default: {command.BACKEND}; own: {own.BACKEND})",
+    )
     bench.add_argument("--count", type=count, help="tasks of a scenario (default: what takes --seconds; own: 50,000)")
     bench.add_argument("--repeat", type=count, default=3, help="repetitions; medians count (default: 3)")
     bench.add_argument("--seed", type=int, help="of what is random: a payload's text, who is killed (default: any)")

@@ -15,6 +15,8 @@ from load_tests.scenarios import Figures
 
 SCENARIOS = scenarios.SCENARIOS | tree.SCENARIOS | periodic.SCENARIOS | clearing.SCENARIOS | metering.SCENARIOS
 COUNT = 50_000
+BACKEND = "sqlite"
+"""Where tasks are unless the command line says."""
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -25,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
         sys.exit(f"Unknown scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}.")
     if len(arguments.backend or []) > 1:
         sys.exit("These scenarios take one backend at a time.")
-    (backend,) = arguments.backend or ["sqlite"]
+    (backend,) = arguments.backend or [BACKEND]
     versions = {name: version(name) for name in ("django-vtasks", "django")} | {"python": platform.python_version()}
     began = machine.now()
     seed: int = random.randrange(2**31) if arguments.seed is None else arguments.seed  # noqa: S311 - no secret

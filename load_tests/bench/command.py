@@ -12,11 +12,12 @@ from load_tests.bench import contender as contenders
 from load_tests.bench.catalogue import MILLION, scenarios
 from load_tests.bench.matrix import SECONDS, Matrix
 from load_tests.bench.results import Line
-from load_tests.bench.stores import BACKENDS
 from load_tests.figures import number
 from load_tests.lines import append
 
 FEW = list(contenders.GOALS_ARE_OF)
+BACKEND = "valkey"
+"""Where tasks are unless the command line says."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,13 +91,13 @@ def _matrix(arguments: argparse.Namespace) -> Matrix:
     every = scenarios(arguments.backlog or MILLION)
     wanted = contenders.names() if arguments.contender == ["all"] else arguments.contender or FEW
     chosen = arguments.scenario or list(every)
-    for given, known in ((wanted, contenders.names()), (chosen, every), (arguments.backend or [], BACKENDS)):
+    for given, known in ((wanted, contenders.names()), (chosen, every)):
         if unknown := [name for name in given if name not in known]:
             sys.exit(f"There is no {', '.join(unknown)}; there are {', '.join(known)}.")
     return Matrix(
         contenders=[contenders.load(name) for name in wanted],
         scenarios=[every[name] for name in chosen],
-        backends=arguments.backend or ["valkey"],
+        backends=arguments.backend or [BACKEND],
         repetitions=arguments.repeat,
         seed=random.randrange(2**32) if arguments.seed is None else arguments.seed,  # noqa: S311 - no secret
         durable=arguments.durable,

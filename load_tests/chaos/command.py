@@ -74,7 +74,7 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run_chaos, refuse=parser.error)
     soak.add_to(commands)
     report = commands.add_parser("chaos-report", help="print what is in files of chaos --out, as a table")
-    report.add_argument("files", type=Path, nargs="+")
+    report.add_argument("files", type=Path, nargs="+", metavar="JSONL", help="what `chaos --out` has written")
     report.add_argument("--summary", action="store_true", help="a row a scenario: the last run on each store, added up")
     report.set_defaults(run=print_report)
 

@@ -87,9 +87,9 @@ def add_to(commands: Any) -> None:
     """Add the command to those of ``python -m load_tests``."""
     parser = commands.add_parser("soak", help="look for what grows")
     parser.add_argument("--minutes", type=at_least(SHORTEST), default=20.0, help=f"{SHORTEST:g} at least (default: 20)")
-    parser.add_argument("--backend", choices=sorted(EVERYWHERE), default="valkey")
+    parser.add_argument("--backend", choices=sorted(EVERYWHERE), default="valkey", help="default: valkey")
     parser.add_argument("--rate", type=positive, default=200.0, help="tasks per second (default: 200)")
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seed", type=int, help="of all that chance decides (default: another one each time)")
     parser.add_argument("--out", type=Path, help="append a line of JSON, with all samples")
     parser.set_defaults(run=run_soak)
 

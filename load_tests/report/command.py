@@ -8,12 +8,14 @@ from load_tests.bench import kept, results
 from load_tests.report import page, plots, quotes, tables
 from load_tests.report.summary import Summary, divide
 
+OUT = Path(".cache/bench/report")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a report."""
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="JSONL", help="what `bench` has written")
-    add("--out", type=Path, default=Path(".cache/bench/report"), help="the directory to write into")
+    add("--out", type=Path, default=OUT, help=f"the directory to write into (default: {OUT})")
     add("--keep", type=Path, metavar="JSONL", help=f"also write the results, in short, to be kept in {kept.DIRECTORY}")
     add("--into", type=Path, metavar="DOCUMENT", help="also write each table that a document quotes into it")
 
