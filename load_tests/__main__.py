@@ -6,7 +6,7 @@ import sys
 from load_tests import own
 from load_tests.arguments import count
 from load_tests.bench import command
-from load_tests.bench.stores import BACKENDS
+from load_tests.bench.stores import BACKENDS, DURABLE
 from load_tests.chaos import command as chaos
 from load_tests.report import command as report
 
@@ -34,7 +34,9 @@ def main() -> None:
     bench.add_argument("--count", type=count, help="tasks of a scenario (default: what takes --seconds; own: 50,000)")
     bench.add_argument("--repeat", type=count, default=3, help="repetitions; medians count (default: 3)")
     bench.add_argument("--seed", type=int, help="of what is random: a payload's text, who is killed (default: any)")
-    bench.add_argument("--durable", action="store_true", help="let the server wait for the disk, as shipped")
+    bench.add_argument(
+        "--durable", action="store_true", help=f"let the server ({', '.join(DURABLE)}) wait for the disk, as shipped"
+    )
     command.add_arguments(bench)
     bench.set_defaults(run=_bench)
     of_results = commands.add_parser("report", help="make tables, plots and a page of results")
@@ -46,6 +48,9 @@ def main() -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
+    backends = arguments.backend or [own.BACKEND if arguments.scenarios else command.BACKEND]
+    if arguments.durable and (others := [name for name in backends if name not in DURABLE]):
+        sys.exit(f"--durable: {', '.join(others)} is not made to wait for the disk here, {' and '.join(DURABLE)} are.")
     if not arguments.scenarios:
         command.run(arguments)
     elif given := command.given(arguments):

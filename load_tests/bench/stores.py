@@ -17,6 +17,8 @@ from load_tests.stage import database, entry_of_sqlite
 from tests import servers
 
 BACKENDS = ("valkey", "postgres", "sqlite", "mariadb")
+DURABLE = ("postgres", "mariadb")
+"""Those that can be told to wait for the disk."""
 
 
 class Store(ABC):

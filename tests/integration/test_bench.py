@@ -42,19 +42,14 @@ def test_a_contender_that_there_is_not_is_said_before_anything_is_measured():
         (["bench", "start", "--contender=rq", "--calm=0"], "--contender, --calm: for contenders side by side"),
         (["bench", "noop", "--backend=mysql"], "argument --backend/--database: invalid choice: 'mysql'"),
         (["bench", "--backend=nonsense"], "argument --backend/--database: invalid choice: 'nonsense'"),
+        (["bench", "--durable"], "--durable: valkey is not made to wait"),
+        (["bench", "noop", "--durable"], "--durable: sqlite is not made to wait"),
+        (["bench", "--durable", "--backend=postgres", "--backend=sqlite"], "--durable: sqlite is not made to wait"),
+        (["bench", "noop"], "metrics_cost; with --scenario, those that contenders are measured in."),
         (["report", "nowhere.jsonl"], "No such file or directory: 'nowhere.jsonl'"),
         (["report", "README.md"], "README.md, line 1, is no result"),
     ],
-    ids=[
-        "no repetition",
-        "no tasks",
-        "no time",
-        "options of another benchmark",
-        "no store of an own scenario",
-        "no store",
-        "no file",
-        "no results",
-    ],
+    ids=" ".join,
 )
 def test_what_makes_no_sense_is_said_in_a_line(arguments, said):
     done = run(*arguments)
