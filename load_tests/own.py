@@ -24,7 +24,10 @@ def run(arguments: argparse.Namespace) -> None:
     names = list(SCENARIOS) if arguments.scenarios == ["own"] else arguments.scenarios
     unknown = set(names) - SCENARIOS.keys()
     if unknown:
-        sys.exit(f"Unknown scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}.")
+        sys.exit(
+            f"Unknown scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}; "
+            "with --scenario, those that contenders are measured in."
+        )
     if len(arguments.backend or []) > 1:
         sys.exit("These scenarios take one backend at a time.")
     (backend,) = arguments.backend or [BACKEND]
