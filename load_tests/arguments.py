@@ -1,6 +1,7 @@
 """Values of the command line: what makes no sense is said in one line, before anything is measured or broken."""
 
 import argparse
+import random
 from collections.abc import Callable
 
 
@@ -9,6 +10,11 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not one at least")
     return int(text)
+
+
+def seed_of(given: int | None) -> int:
+    """Return the seed that was given, or any."""
+    return random.randrange(2**32) if given is None else given  # noqa: S311 - no secret
 
 
 def positive(text: str) -> float:

@@ -7,7 +7,8 @@ import statistics
 import sys
 from importlib.metadata import version
 
-from load_tests import clearing, metering, periodic, scenarios, stage, tree
+from load_tests import clearing, metering, periodic, scenarios, stage, tree, yardsticks
+from load_tests.arguments import seed_of
 from load_tests.bench import machine, results
 from load_tests.figures import number
 from load_tests.lines import append
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     (backend,) = arguments.backend or [BACKEND]
     versions = {name: version(name) for name in ("django-vtasks", "django")} | {"python": platform.python_version()}
     began = machine.now()
-    seed: int = random.randrange(2**31) if arguments.seed is None else arguments.seed  # noqa: S311 - no secret
+    seed = seed_of(arguments.seed)
     durable = " durable" if arguments.durable else ""
     print(
         ", ".join(map(" ".join, versions.items())), f"{platform.machine()}, {backend}{durable}, seed {seed}", sep=", "
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         for name in names:
             runs = []
             for repetition in range(arguments.repeat):
-                yardstick = stage.yardstick(settings)
+                yardstick = yardsticks.of(settings)
                 line = results.Line(
                     scenario=results.OWN + name,
                     contender="vtasks",

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from tests import servers
 
@@ -104,20 +103,6 @@ def set_up(settings: dict[str, Any]) -> None:
 
     django.setup()
     call_command("migrate", verbosity=0)
-
-
-def yardstick(settings: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a plain benchmark of the server's own makes on this machine now, if the tasks are in Valkey.
-
-    These machines differ, and change, in speed: a figure means little without it.
-    """
-    url = settings["TASKS"]["default"].get("OPTIONS", {}).get("BROKER_URL")
-    program = servers.find("valkey-benchmark")
-    if url is None or program is None:
-        return {}
-    command = [program, "-p", str(urlsplit(url).port), "-P", "50", "-n", "500000", "-t", "lpush", "--csv"]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60.0).stdout.splitlines()
-    return {"lpush/s": float(lines[-1].split(",")[1].strip('"'))}
 
 
 def server(settings: Mapping[str, Any]) -> str:

@@ -1,13 +1,12 @@
 """``python -m load_tests bench``: the parser, the progress bar, and where the results go."""
 
 import argparse
-import random
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
 
-from load_tests.arguments import at_least, count, positive
+from load_tests.arguments import at_least, count, positive, seed_of
 from load_tests.bench import contender as contenders
 from load_tests.bench.catalogue import MILLION, scenarios
 from load_tests.bench.matrix import SECONDS, Matrix
@@ -99,7 +98,7 @@ def _matrix(arguments: argparse.Namespace) -> Matrix:
         scenarios=[every[name] for name in chosen],
         backends=arguments.backend or [BACKEND],
         repetitions=arguments.repeat,
-        seed=random.randrange(2**32) if arguments.seed is None else arguments.seed,  # noqa: S311 - no secret
+        seed=seed_of(arguments.seed),
         durable=arguments.durable,
         share=arguments.share or 1.0,
         calm=arguments.calm,

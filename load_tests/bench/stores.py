@@ -1,18 +1,16 @@
 """Where tasks are kept: a server of its own for the whole benchmark, emptied for each run."""
 
-import re
 import sqlite3
-import subprocess
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, override
-from urllib.parse import urlsplit
 
 import psutil
 
+from load_tests import yardsticks
+from load_tests.programs import output
 from load_tests.stage import database, entry_of_sqlite
 from tests import servers
 
@@ -29,20 +27,22 @@ class Store(ABC):
 
     def __init__(self, keeper: psutil.Process | None) -> None:
         self._keeper = keeper
+        self._open = ExitStack()
 
     @abstractmethod
     def empty(self, directory: Path) -> dict[str, Any]:
         """Empty it; return what tells a contender where it is, by name. A database of Django's is always there."""
+
+    def close(self) -> None:
+        """Close what this process has open to it."""
+        self._open.close()
 
     def connections(self) -> int | None:
         """Return how many clients are connected."""
         return None
 
     def yardstick(self) -> dict[str, float]:
-        """Return what a plain benchmark of the server's own makes on this machine now.
-
-        These machines differ, and change, in speed: a figure means little without it.
-        """
+        """Return what a plain benchmark of the server's own makes on this machine now."""
         return {}
 
     def cpu_seconds(self) -> float | None:
@@ -64,7 +64,7 @@ class Valkey(Store):
         import valkey
 
         self._url = url
-        self._client = valkey.Valkey.from_url(url)
+        self._client = self._open.enter_context(valkey.Valkey.from_url(url))
         self.version = f"Valkey {self._client.info('server')['valkey_version']}"
 
     @override
@@ -82,9 +82,7 @@ class Valkey(Store):
 
     @override
     def yardstick(self) -> dict[str, float]:
-        port = str(urlsplit(self._url).port)
-        output = _output("valkey-benchmark", "-p", port, "-P", "50", "-n", "500000", "-t", "lpush", "--csv")
-        return {"lpush/s": float(output.splitlines()[-1].split(",")[1].strip('"'))} if output else {}
+        return yardsticks.of_valkey(self._url)
 
 
 class Postgres(Store):
@@ -95,7 +93,8 @@ class Postgres(Store):
         import psycopg
 
         self._host = host
-        self._connection = psycopg.connect(host=host, user="vtasks", dbname="postgres", autocommit=True)
+        connection = psycopg.connect(host=host, user="vtasks", dbname="postgres", autocommit=True)
+        self._connection = self._open.enter_context(connection)
         self.version = f"PostgreSQL {self._connection.info.parameter_status('server_version')}"
 
     @override
@@ -117,13 +116,7 @@ class Postgres(Store):
 
     @override
     def yardstick(self) -> dict[str, float]:
-        with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-            script.write("SELECT 1;\n")
-            script.flush()
-            options = ("-h", self._host, "-U", "vtasks", "-n", "-f", script.name, "-T", "2", "postgres")
-            output = _output("pgbench", *options)
-        found = re.search(r"^tps = ([0-9.]+)", output, re.MULTILINE)
-        return {"selects/s": float(found[1])} if found else {}
+        return yardsticks.of_postgres(self._host)
 
 
 class MariaDB(Store):
@@ -141,7 +134,8 @@ class MariaDB(Store):
 
     def _run(self, statements: str) -> str:
         socket = f"--socket={self._entry['HOST']}"
-        return _output("mariadb", "--no-defaults", socket, "--user=root", "--skip-column-names", "-e", statements)
+        options = "--no-defaults", socket, "--user=root", "--skip-column-names", "-e"
+        return output("mariadb", *options, statements)
 
 
 class SQLite(Store):
@@ -157,28 +151,23 @@ class SQLite(Store):
 @contextmanager
 def running(kind: str, *, durable: bool) -> Iterator[Store]:
     """Run a server of a kind."""
+    with ExitStack() as stack:
+        store = _started(stack, kind, durable=durable)
+        stack.callback(store.close)
+        yield store
+
+
+def _started(stack: ExitStack, kind: str, *, durable: bool) -> Store:
     if kind == "valkey":
-        with servers.running("valkey") as addresses:
-            yield Valkey(_keeper(), addresses["TEST_VALKEY_URL"])
-        return
-    with database(kind, durable=durable) as entry:
-        if kind == "postgres":
-            yield Postgres(_keeper(), entry["HOST"])
-        elif kind == "mariadb":
-            yield MariaDB(_keeper(), entry)
-        else:
-            yield SQLite(None)
+        addresses = stack.enter_context(servers.running("valkey"))
+        return Valkey(_keeper(), addresses["TEST_VALKEY_URL"])
+    entry = stack.enter_context(database(kind, durable=durable))
+    if kind == "postgres":
+        return Postgres(_keeper(), entry["HOST"])
+    return MariaDB(_keeper(), entry) if kind == "mariadb" else SQLite(None)
 
 
 def _keeper() -> psutil.Process:
     """Return the process that keeps the server, the last that was started."""
     keepers = [child for child in psutil.Process().children() if servers.__file__ in child.cmdline()]
     return max(keepers, key=psutil.Process.create_time)
-
-
-def _output(program: str, *arguments: str) -> str:
-    path = servers.find(program)
-    if path is None:
-        return ""
-    done = subprocess.run([path, *arguments], check=True, capture_output=True, text=True, timeout=60.0)
-    return done.stdout

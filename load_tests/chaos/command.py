@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import random
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from load_tests.arguments import positive
+from load_tests.arguments import positive, seed_of
 from load_tests.chaos import (
     actors,
     databases,
@@ -94,7 +93,7 @@ def run_chaos(arguments: argparse.Namespace) -> None:
         for scenario in SCENARIOS.values():
             print(f"{scenario.name:24} {', '.join(map(str, scenario.faults)):12} {scenario.sentence}")
         return
-    seed = random.randrange(2**32) if arguments.seed is None else arguments.seed  # noqa: S311 - no secret
+    seed = seed_of(arguments.seed)
     plan = _plan(arguments)
     if len(plan) == 1:
         reports = [_conduct(*plan[0], seed, arguments)]

@@ -7,18 +7,10 @@ from typing import Any, ClassVar, override
 
 import psutil
 
+from load_tests.stage import entry_of_sqlite
 from tests import servers
 from tests.integration.probes import eventually
 from tests.integration.proxies import HOST, Proxy
-
-SQLITE = {
-    "ENGINE": "django.db.backends.sqlite3",
-    "OPTIONS": {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 5,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    },
-}
 
 
 class Ground:
@@ -52,7 +44,7 @@ class Ground:
 
     def sqlite(self) -> dict[str, Any]:
         """Return the settings of a database that is a file."""
-        return SQLITE | {"NAME": str(self.directory / "db.sqlite3")}
+        return entry_of_sqlite(self.directory)
 
 
 class Served(Ground):

@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import random
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from load_tests.arguments import at_least, positive
+from load_tests.arguments import at_least, positive, seed_of
 from load_tests.chaos import conductor, samples, slopes, tables
 from load_tests.chaos.account import Verdict
 from load_tests.chaos.run import Run
@@ -108,7 +107,7 @@ def run_soak(arguments: argparse.Namespace) -> None:
         bounds=Bounds(again=5.0),
         settings={"VTASKS_SCHEDULE": {"tick": TICK}, "VTASKS_DLQ_CAP": FAILED_CAP},
     )
-    seed = random.randrange(2**32) if arguments.seed is None else arguments.seed  # noqa: S311 - no secret
+    seed = seed_of(arguments.seed)
     report = conductor.conduct(scenario, arguments.backend, seed=seed, seconds=MINUTE * arguments.minutes)
     print(tables.line(report), endurance.table(), *tables.origins([report]), sep="\n", flush=True)
     if arguments.out:

@@ -25,3 +25,8 @@ def test_a_number_of_cores_may_be_none_but_not_less(text):
 
 def test_what_makes_sense_is_taken():
     assert (arguments.count("3"), arguments.positive("0.5"), arguments.at_least(0.0)("0")) == (3, 0.5, 0.0)
+
+
+def test_a_seed_is_the_one_that_was_given_also_zero_or_another_each_time():
+    assert (arguments.seed_of(7), arguments.seed_of(0)) == (7, 0)
+    assert len({arguments.seed_of(None) for _ in range(10)}) > 1
