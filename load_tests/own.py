@@ -63,8 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
                     time=machine.now(),
                 )
                 random.seed(line.seed)
+                others = machine.Others()
                 figures = SCENARIOS[name](line.count)
                 line.figures.update(figures)
+                line.foreign = others.cores()
                 runs.append(figures | yardstick)
                 if arguments.out:
                     append(arguments.out, line.to_json())

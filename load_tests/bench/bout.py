@@ -78,6 +78,7 @@ class Bout:
         self._stack = ExitStack()
         self._runs = 0
         self.workers: Workers | None = None
+        self._all_workers: list[Workers] = []
         self.has_stalled = False
         """Whether tasks that were waited for did not come."""
         self._others = 0
@@ -118,7 +119,13 @@ class Bout:
         commands = self.contender.worker(processes, concurrency, queue)
         environ = self._environ | {"BENCH_CONCURRENCY": str(concurrency)}
         self.workers = Workers(commands, environ, self._directory)
+        self._all_workers.append(self.workers)
         return self.workers
+
+    @property
+    def orphaned(self) -> float:
+        """The CPU time of workers for which nobody could wait."""
+        return sum(workers.orphaned for workers in self._all_workers)
 
     def sample(self) -> Sample:
         """Return how far the workers are."""

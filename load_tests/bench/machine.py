@@ -5,12 +5,15 @@ import os
 import platform
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 ROOT = Path(__file__).parents[2]
 GIT_TIMEOUT = 20.0
+CPU = 4
+"""Of a process's times: user, system, and both of children that have ended."""
 
 
 def describe() -> dict[str, str | int]:
@@ -39,6 +42,29 @@ def busy_seconds() -> float:
     times = psutil.cpu_times()._asdict()
     idle = {"idle", "iowait", "guest", "guest_nice", "steal"}  # guests are in "user" already
     return float(sum(seconds for name, seconds in times.items() if name not in idle))
+
+
+def our_seconds() -> float:
+    """Return the CPU time of this process and of all that it has started, also of what has ended and was waited for."""
+    this = psutil.Process()
+    total = 0.0
+    for process in (this, *this.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:CPU])
+    return total
+
+
+class Others:
+    """Who is at work from now on, and neither this process nor started by it."""
+
+    def __init__(self) -> None:
+        self._busy, self._ours, self._began = busy_seconds(), our_seconds(), time.monotonic()
+
+    def cores(self, orphaned: float = 0.0) -> float:
+        """Return how many cores they have used; ``orphaned`` is our CPU time for which nobody could wait."""
+        seconds = time.monotonic() - self._began
+        ours = our_seconds() + orphaned - self._ours
+        return max(0.0, (busy_seconds() - self._busy - ours) / seconds)
 
 
 def wait_until_calm(cores: float, patience: float, interval: float = 1.0) -> bool:

@@ -9,7 +9,7 @@ from load_tests.bench import environment, machine, stores
 from load_tests.bench.bout import Bout
 from load_tests.bench.contender import CONCURRENCY, GOALS_ARE_OF, Contender
 from load_tests.bench.results import Line
-from load_tests.bench.scenarios import Drain, Measurement, Scenario
+from load_tests.bench.scenarios import Drain, Scenario
 from load_tests.bench.stores import Store
 
 SECONDS = 4.0
@@ -96,7 +96,7 @@ class Matrix:
                 began = time.monotonic()
                 try:
                     with self._bout(contender, backend, store) as bout:
-                        _fill_in(line, scenario.measure(bout, counts[contender.name]))
+                        _measure(line, scenario, bout, counts[contender.name])
                 except Exception as error:  # noqa: BLE001 - as above
                     line.error = str(error)
                 line.seconds = time.monotonic() - began
@@ -185,11 +185,15 @@ def _pace(bout: Bout, drain: Drain, count: int) -> tuple[float, float]:
     return bout.rate_so_far()
 
 
-def _fill_in(line: Line, measured: Measurement) -> None:
+def _measure(line: Line, scenario: Scenario, bout: Bout, count: int) -> None:
+    others = machine.Others()
+    measured = scenario.measure(bout, count)
     line.figures, line.count = measured.figures, measured.count
     line.missing, line.doubled = measured.exactness
     if measured.costs:
         line.worker_ms, line.server_ms, line.foreign = measured.costs
+    if line.foreign is None:  # whoever does not tell of a part of the time is told of all of it
+        line.foreign = others.cores(bout.orphaned)
     line.pss, line.processes, line.connections = measured.pss, measured.processes, measured.connections
 
 

@@ -132,6 +132,11 @@ class MariaDB(Store):
         self._run("DROP DATABASE IF EXISTS bench; CREATE DATABASE bench CHARACTER SET utf8mb4")
         return {"BENCH_DJANGO_DATABASE": self._entry | {"NAME": "bench"}}
 
+    @override
+    def connections(self) -> int | None:
+        said = self._run("SHOW STATUS LIKE 'Threads_connected'").split()
+        return int(said[1]) if said else None
+
     def _run(self, statements: str) -> str:
         socket = f"--socket={self._entry['HOST']}"
         options = "--no-defaults", socket, "--user=root", "--skip-column-names", "-e"

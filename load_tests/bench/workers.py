@@ -10,10 +10,11 @@ from pathlib import Path
 
 import psutil
 
+from load_tests.bench import machine
+
 STOP_TIMEOUT = 3.0
 """Seconds to end after SIGTERM, when all tasks have run."""
 KILL_TIMEOUT = 10.0
-_CPU = 4  # user, system, and both of children that have ended
 
 
 class Workers:
@@ -22,6 +23,8 @@ class Workers:
     def __init__(self, commands: list[list[str]], environ: dict[str, str], directory: Path) -> None:
         self.log = directory / "workers.log"
         self.began = time.monotonic()
+        self.orphaned = 0.0
+        """The CPU time of processes that were killed together with who would have waited for them."""
         with self.log.open("ab") as log:
             self._popens = [
                 subprocess.Popen(
@@ -45,7 +48,7 @@ class Workers:
         total = 0.0
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
-                total += sum(process.cpu_times()[:_CPU])
+                total += sum(process.cpu_times()[: machine.CPU])
         return total
 
     def run_seconds(self) -> float:
@@ -80,8 +83,10 @@ class Workers:
 
     def kill(self) -> None:
         """End all at once."""
+        first = {popen.pid for popen in self._popens}
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
+                self.orphaned += 0.0 if process.pid in first else sum(process.cpu_times()[: machine.CPU])
                 process.kill()
         for popen in self._popens:
             popen.wait(KILL_TIMEOUT)

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -25,6 +26,21 @@ def test_a_small_benchmark_of_this_checkout_ends_in_a_report(tmp_path):
         assert {"versions", "commit", "seed", "machine", "server", "seconds", "time"} <= line.keys()
     page = load_tests("report", str(results), f"--out={tmp_path}").splitlines()[-1]
     assert "noop_sync on sqlite" in Path(page).read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--contender=vtasks", "--backend=sqlite", "--scenario=start", "--scenario=enqueue", "--here"],
+        ["start", "--backend=sqlite"],
+    ],
+    ids=["beside others", "alone"],
+)
+def test_each_line_tells_how_many_cores_others_used(words, tmp_path):
+    out = tmp_path / "deep" / "results.jsonl"
+    load_tests("bench", *words, "--repeat=1", f"--out={out}")
+    for line in out.read_text().splitlines():
+        assert 0.0 <= json.loads(line)["foreign"] < os.cpu_count()
 
 
 def test_a_contender_that_there_is_not_is_said_before_anything_is_measured():

@@ -1,5 +1,7 @@
 """What the servers tell of themselves that are measured on."""
 
+import contextlib
+
 import pytest
 
 from load_tests import stage, yardsticks
@@ -32,3 +34,12 @@ def test_scenarios_of_this_package_alone_have_the_same_yardsticks(kind, names):
         databases.require_server(kind)
     with stage.backend(kind, durable=False) as settings:
         assert list(yardsticks.of(settings)) == names
+
+
+@pytest.mark.parametrize("store", ["mariadb"], indirect=True)
+def test_each_client_of_mariadb_is_one_connection_more(store):
+    import MySQLdb
+
+    before = store.connections()
+    with contextlib.closing(MySQLdb.connect(unix_socket=store._entry["HOST"], user="root")):
+        assert store.connections() == before + 1
