@@ -1,6 +1,7 @@
 """Reports as text."""
 
 import json
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ HEAD = (
     *("recovery p50", "max s"),
 )
 SUMMARY = (
-    *("scenario", "stores", "verdicts", "bites", "accepted", "lost", "run again", "for no reason", "failed wrongly"),
-    "longest recovery, s",
+    *("scenario", "stores", "verdicts", "kills", "bites"),
+    *("accepted", "lost", "run again", "for no reason", "failed wrongly"),
+    *("median recovery, s", "longest recovery, s"),
 )
+ALL = "all"
 FIRST = frozenset({"scenario", "backend", "seed", "verdict", "problems"})
 """What each report tells."""
 NOTHING = "–"
@@ -77,13 +80,15 @@ def table(reports: Sequence[dict[str, Any]]) -> str:
 def summary(reports: Sequence[dict[str, Any]]) -> str:
     """Return a table in Markdown with a row a scenario, of the last run on each store; what broke is one of them.
 
-    What went wrong stands below it, and of which commits the runs are, under which load.
+    The last row is the sum of all. A recovery is the median of the runs' medians. What went wrong stands below, and of
+    which commits the runs are, under which load.
     """
     last = {(report["scenario"], report["backend"]): report for report in reports}
     groups: dict[str, list[dict[str, Any]]] = {}
     for report in last.values():
         groups.setdefault(report["scenario"], []).append(report)
-    rows = [SUMMARY, tuple("---" for _ in SUMMARY), *(_sums(name, group) for name, group in sorted(groups.items()))]
+    rows = [SUMMARY, tuple("---" for _ in SUMMARY), *(_of_scenario(*group) for group in sorted(groups.items()))]
+    rows.append((ALL, f"{len(last)} runs", *_sums(list(last.values()), NOTHING)))
     return "\n".join([*_lines(rows), *_problems(last.values()), "", *origins(last.values())])
 
 
@@ -110,21 +115,29 @@ def origins(reports: Iterable[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _sums(name: str, group: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+def _of_scenario(name: str, group: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     bites: Counter[str] = Counter()
     for report in group:
         bites.update(report.get("bites", {}))
-    verdicts = Counter(report["verdict"] for report in group)
     stores = ", ".join(sorted(report["backend"] for report in group))
-    known = [report for report in group if "accepted" in report]
-    numbers = (sum(report[key] for report in known) for key in ("accepted", "lost", "reruns", "duplicates", "spurious"))
-    longest = [report["recovery_max"] for report in known if report["recovery_max"] is not None]
+    return name, stores, *_sums(group, ", ".join(f"{count} {what}" for what, count in bites.items()) or NOTHING)
+
+
+def _sums(reports: Sequence[dict[str, Any]], bites: str) -> tuple[str, ...]:
+    """Return the cells of reports from the verdicts on; what bit is no sum where faults differ."""
+    verdicts = Counter(report["verdict"] for report in reports)
+    known = [report for report in reports if "accepted" in report]
+    names = ("kills", "accepted", "lost", "reruns", "duplicates", "spurious")
+    kills, *numbers = (f"{sum(report[name] for report in known):,}" if known else NOTHING for name in names)
+    medians, longest = (
+        [report[name] for report in known if report[name] is not None] for name in ("recovery_p50", "recovery_max")
+    )
     return (
-        name,
-        stores,
         ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()),
-        ", ".join(f"{count} {what}" for what, count in bites.items()) or NOTHING,
-        *(f"{number:,}" if known else NOTHING for number in numbers),
+        kills,
+        bites,
+        *numbers,
+        f"{statistics.median(medians):.2f}" if medians else NOTHING,
         f"{max(longest):.1f}" if longest else NOTHING,
     )
 
