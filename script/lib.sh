@@ -82,6 +82,23 @@ ensure_venv() {
     done
 }
 
+# ready_for "GROUP..." [OPTION]...: servers, and .venv with these groups; what only tells of itself needs less.
+ready_for() {
+    groups=$1
+    shift
+    for option; do
+        case $option in
+        -h | --help | --list)
+            ensure_venv bench
+            return
+            ;;
+        esac
+    done
+    script/servers
+    # shellcheck disable=SC2086  # words on purpose
+    ensure_venv $groups
+}
+
 install_with_uv() {
     uv --version >/dev/null 2>&1 || return 1
     options=
