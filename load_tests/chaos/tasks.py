@@ -48,16 +48,6 @@ async def awork(context: TaskContext[..., Any], key: str, seconds: float, ballas
         await asyncio.sleep(seconds)
 
 
-@task
-def members(batch: list[dict[str, Any]]) -> None:
-    """Do for a whole batch what work() does for one."""
-    for member in batch:
-        pen.write("start", member["args"][0], member["id"], str(member["attempt"]))
-    time.sleep(max(member["args"][1] for member in batch))
-    for member in batch:
-        pen.write("end", member["args"][0], member["id"], str(member["attempt"]))
-
-
 @task(takes_context=True)
 def tick(context: TaskContext[..., Any], entry: str) -> None:
     """Be what a schedule enqueues: each slot's task is a key of its own."""
