@@ -111,10 +111,12 @@ def executions(events: Iterable[Event]) -> dict[str, list[Execution]]:
     return runs
 
 
-def account(events: Sequence[Event], failed: Collection[str], faults: Sequence[Fault]) -> Account:
+def account(
+    events: Sequence[Event], failed: Collection[str], faults: Sequence[Fault], doomed: Collection[str] = ()
+) -> Account:
     """Hold what was asked for against what was done; ``failed`` are the ids in the failed list.
 
-    Only calls that should succeed are in the ledger.
+    Only calls that should succeed are asked for in the ledger; ``doomed`` are the ids of others that have failed.
     """
     accepted = {event.key: event for event in events if event.kind == "accept"}
     tried = {event.key: event.at for event in events if event.kind == "try"}
@@ -134,7 +136,7 @@ def account(events: Sequence[Event], failed: Collection[str], faults: Sequence[F
         reruns=reruns,
         spurious=sorted(spurious),
         contradictory=sorted(
-            {ids.get(task_id, task_id) for task_id in acked & set(failed)}
+            {ids.get(task_id, task_id) for task_id in acked & {*failed, *doomed}}
             | {ids.get(task_id, task_id) for task_id in _twice(settled, faults)}
         ),
         overlaps=_overlaps(accepted, tried, runs),

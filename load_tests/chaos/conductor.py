@@ -9,9 +9,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from django_vtasks.brokers.base import FailedTask
 from load_tests.bench import machine
 from load_tests.chaos import account, grounds, leftovers
 from load_tests.chaos.account import Account, Verdict
@@ -85,11 +87,18 @@ def _close_account(run: Run) -> Account:
     run.until(run.is_quiet, "every task has ended", run.scenario.bounds.quiet)
     run.facts["quiet after"] = round(time.monotonic() - stopped, 2)
     _end_workers(run)
-    failed = {entry.id for entry in run.broker.failed(10_000)}
+    entries = run.broker.failed(10_000)
+    failed = {entry.id for entry in entries}
     for missing in run.doomed - failed:
         run.problems.append(f"task {missing} should have failed for good and is not in the failed list")
+    _look_for_causes(run, entries)
     leftovers.look(run)
-    return account.account(run.ledger.events(), failed - run.doomed, run.faults)
+    return account.account(run.ledger.events(), failed - run.doomed, run.faults, run.doomed)
+
+
+def _look_for_causes(run: Run, entries: Iterable[FailedTask]) -> None:
+    causeless = [entry.id for entry in entries if not (entry.failure.exception and entry.failure.message)]
+    run.expect(not causeless, f"failed, and no cause is kept: {_few(causeless)}")
 
 
 def _end_workers(run: Run) -> None:

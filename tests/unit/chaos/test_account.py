@@ -86,6 +86,11 @@ class TestConservation:
 
         assert found.contradictory == ["a"]
 
+    def test_finds_what_the_store_took_for_done_and_is_in_the_failed_list_as_it_should(self):
+        acked, buried = settled("a"), settled("b", how="bury")
+
+        assert account([*acked, *buried], (), (), ["id-a", "id-b"]).contradictory == ["id-a"]
+
     def test_finds_what_was_settled_twice(self):
         assert add_up(asked("a"), ran("a", 1, 2), settled("a", 2.1), settled("a", 3)).contradictory == ["a"]
 

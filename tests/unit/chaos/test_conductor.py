@@ -1,9 +1,11 @@
 """What the bounds of a scenario make of the account of a run."""
 
+import msgspec
 import pytest
 
+from django_vtasks.brokers.base import FailedTask, TaskFailure
 from load_tests.chaos.account import Account, account
-from load_tests.chaos.conductor import _hold_against_bounds
+from load_tests.chaos.conductor import _hold_against_bounds, _look_for_causes
 from load_tests.chaos.ground import Ground
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Bounds, Scenario
@@ -65,6 +67,16 @@ class TestComeback:
         run = fed(one=0.02, other=1.0)
 
         assert run.comeback(10.0) is None
+
+
+@pytest.mark.parametrize("cause", [("", "gone"), ("builtins.ValueError", "")])
+def test_each_failed_task_has_a_cause(run, cause):
+    whole = FailedTask("good", "default", "tasks.work", TaskFailure("builtins.ValueError", "gone"), 1.0, 1, 0)
+    _look_for_causes(run, [whole])
+    assert run.problems == []
+
+    _look_for_causes(run, [whole, msgspec.structs.replace(whole, id="bad", failure=TaskFailure(*cause))])
+    assert run.problems == ["failed, and no cause is kept: bad"]
 
 
 def test_nothing_is_wrong_with_nothing(judged):
