@@ -167,6 +167,7 @@ def _hold_against_bounds(run: Run, found: Account, delays: list[float], backs: l
         late = [f"{delay:.2f} s" for delay in delays if delay > bounds.again]
         run.expect(not late, f"ran again later than {bounds.again:g} s after a death: {_few(late)}")
     if bounds.back is not None:
+        run.expect(backs or not all(run.bites.values()), "a return is promised, and no outage has ended")
         for back in backs:
             is_back = back is not None and back <= bounds.back
             run.expect(is_back, f"not at nine tenths of the usual rate {bounds.back:g} s after an outage: {back}")

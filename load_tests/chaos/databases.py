@@ -51,17 +51,19 @@ def locked_file(run: Run) -> None:
     run.bit(HELD_UP, queues.held_up(run.ledger.events(), began, time.monotonic()))
 
 
-@scenario(42, bites=("readers that kept the log",), stores=frozenset({"sqlite"}), bounds=Bounds(back=5.0))
+@scenario(42, bites=("readers that kept the log",), stores=frozenset({"sqlite"}))
 def stalled_checkpoint(run: Run) -> None:
-    """Keep a reader open, so that SQLite's log cannot be written back and grows."""
-    wal = run.ground.directory / "db.sqlite3-wal"
+    """Keep a reader open, so that SQLite's log cannot be written back and grows, and look how long tasks wait."""
+    wal, began = run.ground.directory / "db.sqlite3-wal", time.monotonic()
     with _sqlite(run) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM vtasks_task").fetchone()
         run.pass_time(run.seconds)
         run.facts["MB of log"] = round(wal.stat().st_size / 1e6, 1)
         run.bit("readers that kept the log", int(wal.stat().st_size > 5_000_000))  # noqa: PLR2004 - what it is kept below
+        until = time.monotonic()
         connection.execute("ROLLBACK")
+    _judge_waits(run, began, until, "a reader")
 
 
 @scenario(41, 44, bites=("waits for a lock",), bounds=Bounds(back=10.0), stores=ROWS, seconds=15.0)
@@ -113,12 +115,7 @@ def old_snapshot(run: Run) -> None:
         until = time.monotonic()
         kept = _dead_rows(run) - before_it
         run.bit(KEPT, kept if kept > AT_REST else 0)
-    events = run.ledger.events()
-    spans = queues.waits(events, "default", 0.0, began), queues.waits(events, "default", until - 6.0, until - 1.5)
-    run.expect(all(spans), "nothing was enqueued in one of the times")
-    before, after = (queues.share(waits, 0.99) for waits in spans)
-    run.facts |= {"p99 wait before": round(before, 3), "p99 wait after": round(after, 3)}
-    run.expect(after < before + LATE, f"tasks wait {after:.2f} s beside an old snapshot, {before:.2f} s before")
+    _judge_waits(run, began, until, "an old snapshot")
 
 
 @scenario(
@@ -152,6 +149,16 @@ def _dropped(run: Run) -> int:
     with _transaction(run) as cursor:
         cursor.execute("SHOW GLOBAL STATUS LIKE 'Aborted_clients'")
         return int(cursor.fetchone()[1])
+
+
+def _judge_waits(run: Run, began: float, until: float, what: str) -> None:
+    """Hold what calls waited at the end of some time against what they waited before it."""
+    events = run.ledger.events()
+    spans = queues.waits(events, "default", 0.0, began), queues.waits(events, "default", until - 6.0, until - 1.5)
+    run.expect(all(spans), "nothing was enqueued in one of the times")
+    before, after = (queues.share(waits, 0.99) for waits in spans)
+    run.facts |= {"p99 wait before": round(before, 3), "p99 wait after": round(after, 3)}
+    run.expect(after < before + LATE, f"tasks wait {after:.2f} s beside {what}, {before:.2f} s before")
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def lose_host(run: Run) -> None:
         _finish(run)
 
 
-@scenario(4, 31, 66, bites=(CUT_OFF, FENCED), bounds=Bounds(back=20.0), seconds=3 * LEASE, **HOSTED)
+@scenario(4, 31, 66, bites=(CUT_OFF, FENCED), seconds=3 * LEASE, **HOSTED)
 def partition_host(run: Run) -> None:
     """Take a host's link down for three leases: others run its tasks, and what it settles later is refused."""
     with contextlib.ExitStack() as stack:
