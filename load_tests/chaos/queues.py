@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from load_tests.chaos.ledger import Event
 
 EVER = float("inf")
+ANSWERS = frozenset({"accept", "same", "error"})
+"""What the caller of an enqueue may learn."""
 
 
 def accepted(events: Sequence[Event], queue: str, since: float = 0.0, until: float = EVER) -> dict[str, float]:
@@ -45,8 +47,20 @@ def held_up(events: Sequence[Event], since: float, until: float, seconds: float 
     for event in events:
         if event.kind == "try" and since <= event.at < until:
             tried[event.key] = event.at
-        elif event.kind in {"accept", "same", "error"} and event.key in tried:
+        elif event.kind in ANSWERS and event.key in tried:
             found += event.kind == "error" or event.at - tried[event.key] >= seconds
+    return found
+
+
+def took(events: Sequence[Event]) -> dict[str, float]:
+    """Return how many seconds each enqueue took, whatever came of it."""
+    tried: dict[str, float] = {}
+    found = {}
+    for event in events:
+        if event.kind == "try":
+            tried[event.key] = event.at
+        elif event.kind in ANSWERS and event.key in tried:
+            found[event.key] = event.at - tried[event.key]
     return found
 
 

@@ -30,8 +30,8 @@ class Bounds:
     """From the end of an outage until tasks end at nine tenths of their usual rate."""
     quiet: float = 40.0
     """From the end of the feed until no task is left."""
-    refuse: float = 12.0
-    """Until a caller knows that its enqueue has not worked."""
+    answer: float | None = 12.0
+    """Until a caller knows what became of its enqueue, on stores of which nothing shorter is promised."""
     drain: float = 27.0
     """Until a worker that is told to end has ended."""
     namesakes: int = 1

@@ -7,6 +7,7 @@ from django_vtasks.brokers.base import FailedTask, TaskFailure
 from load_tests.chaos.account import Account, account
 from load_tests.chaos.conductor import _hold_against_bounds, _look_for_causes
 from load_tests.chaos.ground import Ground
+from load_tests.chaos.grounds import ValkeyGround
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Bounds, Scenario
 
@@ -21,12 +22,12 @@ def replaced(field: str) -> Account:
 def judged(tmp_path_factory):
     """Give a function that holds an account against bounds and returns the problems."""
 
-    def judge(found=HONEST, bounds=None, *, delays=(), backs=(), lines=()):
+    def judge(found=HONEST, bounds=None, *, kind=Ground, delays=(), backs=(), lines=()):
         directory = tmp_path_factory.mktemp("run")
         scenario = Scenario(
             name="any", faults=(), sentence="Any.", inject=lambda _run: None, bites=(), bounds=bounds or Bounds()
         )
-        run = Run(scenario, Ground(directory), directory, seed=7, seconds=1.0)
+        run = Run(scenario, kind(directory), directory, seed=7, seconds=1.0)
         (run.ledger.directory / "1.jsonl").write_text("".join(f"{line}\n" for line in lines))
         _hold_against_bounds(run, found, list(delays), list(backs))
         return run.problems
@@ -130,13 +131,37 @@ def test_a_rate_that_does_not_come_back_in_time_is_a_problem(judged, back):
     ]
 
 
+def test_a_rate_that_must_come_back_takes_an_outage(judged):
+    assert judged(bounds=Bounds(back=5.0)) == ["a return is promised, and no outage has ended"]
+
+
 @pytest.mark.parametrize(
-    ("note", "problems"),
+    ("error", "problems"),
     [
-        ("django_vtasks.errors.BrokerUnavailable 1.000", []),
-        ("builtins.OSError 1.000", ["an enqueue raised builtins.OSError"]),
-        ("django.db.utils.OperationalError 30.000", ["an enqueue took 30.000 s to fail"]),
+        ("django_vtasks.errors.BrokerUnavailable", []),
+        ("django.db.utils.OperationalError", []),
+        ("builtins.OSError", ["an enqueue raised builtins.OSError"]),
     ],
 )
-def test_an_enqueue_fails_with_a_typed_error_in_time(judged, note, problems):
-    assert judged(lines=[f'["error", "t1", 1.0, 1, "", "{note}"]']) == problems
+def test_an_enqueue_fails_with_a_typed_error(judged, error, problems):
+    assert judged(lines=[f'["error", "t1", 1.0, 1, "", "{error} 1.000"]']) == problems
+
+
+@pytest.mark.parametrize("outcome", ["accept", "same", "error"])
+@pytest.mark.parametrize(
+    ("kind", "seconds", "problems"),
+    [
+        (Ground, 12.0, []),
+        (Ground, 12.5, ["enqueues took longer than 12 s: 12.5 s"]),
+        (ValkeyGround, 5.5, []),
+        (ValkeyGround, 6.0, ["enqueues took longer than 5.5 s: 6.0 s"]),
+    ],
+)
+def test_whoever_enqueues_learns_in_time_what_became_of_it(judged, outcome, kind, seconds, problems):
+    lines = [
+        '["try", "t1", 1.0, 1, "", ""]',
+        f'["{outcome}", "t1", {1.0 + seconds}, 1, "id-t1", "django_vtasks.errors.BrokerUnavailable 0.0"]',
+    ]
+
+    assert judged(HONEST, kind=kind, lines=lines) == problems
+    assert judged(HONEST, Bounds(answer=None), kind=kind, lines=lines) == []

@@ -73,6 +73,15 @@ def test_an_enqueue_that_was_tried_at_another_time_is_not_held_up():
     assert queues.held_up([Event("try", "x", 1.0, FEEDER), Event("error", "x", 5.0, FEEDER)], 2.0, 9.0) == 0
 
 
+def test_an_enqueue_takes_as_long_as_nobody_knows_what_became_of_it():
+    tries = [Event("try", key, 1.0, FEEDER) for key in ("x", "y", "z")]
+
+    assert queues.took([*tries, accepted("x", 2.0), Event("error", "y", 4.0, FEEDER), started("z", 9.0)]) == {
+        "x": 1.0,
+        "y": 3.0,
+    }
+
+
 def test_a_share_of_waits_is_what_so_many_do_not_exceed():
     assert queues.share([float(number) for number in range(100)], 0.99) == 99.0
     assert queues.share([7.0], 0.99) == 7.0
