@@ -120,12 +120,14 @@ def _server(run: Run) -> Served:
 
 
 def _restart(run: Run, number: signal.Signals) -> None:
+    if not run.ledger.running():
+        run.occupy(4, 1.0)
     before = run.ended()
     with run.outage("restart", after=2.0, undoes=number == signal.SIGKILL):
+        run.bit(RESTARTS, run.ledger.running() > 0)
         _server(run).end(number)
         run.pass_time(run.chance.uniform(0.0, 1.0))
         _server(run).start()
-    run.bit(RESTARTS)
     run.until(lambda: run.ended() > before, "tasks run after a restart")
 
 
