@@ -22,6 +22,11 @@ def kill_connections(ground: Ground) -> int:
     if isinstance(ground, ValkeyGround):
         with ground.client() as client:
             return _kill_clients(client)
+    return len(kill_backends())
+
+
+def kill_backends() -> list[int]:
+    """End all connections to the database but those of this process; return which there were."""
     from django.db import DatabaseError, connection
 
     from tests.integration.outages import backends, kill_backend
@@ -31,7 +36,7 @@ def kill_connections(ground: Ground) -> int:
         for backend in found:
             with contextlib.suppress(DatabaseError):  # it may have ended by itself
                 kill_backend("default", backend)
-        return len(found)
+        return found
 
 
 @contextlib.contextmanager
