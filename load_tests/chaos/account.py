@@ -44,10 +44,24 @@ class Fault(NamedTuple):
     mutes: bool = False
     """Whether answers may come too late, or never: then a store that was told twice refuses the second time."""
 
-    def excuses(self, run: "Execution") -> bool:
-        """Tell whether a task may run again that ran so."""
+    def meets(self, run: "Execution") -> bool:
+        """Tell whether a run was under way, or the moment before its end was settled."""
         is_hit = self.pids is None or run.pid in self.pids
         return is_hit and run.start <= self.ended and (run.end is None or run.end >= self.began - self.before)
+
+    def excuses(self, run: "Execution", *, is_last: bool = False) -> bool:
+        """Tell whether a task may run again that ran so, or before, if this is its last run.
+
+        What the store has taken in runs again only if the store may have forgotten it. What is away for all holds
+        nobody up alone, who might begin a task after it has run elsewhere.
+        """
+        if run.settled is not None and not self.undoes_end(run.settled):
+            return False
+        return self.meets(run) and not (is_last and self.pids is None)
+
+    def undoes_end(self, settled: float) -> bool:
+        """Tell whether the store may have forgotten what it had taken in at a time."""
+        return self.undoes and self.began - self.before <= settled <= self.ended
 
     def interrupts(self, run: "Execution") -> bool:
         """Tell whether a run never ended because of this."""
@@ -62,6 +76,8 @@ class Execution(NamedTuple):
     end: float | None
     cut: float | None = None
     """When it was given up instead, if somebody lived to tell."""
+    settled: float | None = None
+    """When its process learned that the store had taken in its end."""
 
 
 class Account(NamedTuple):
@@ -96,9 +112,13 @@ def judge(bites: Mapping[str, int], problems: Sequence[str]) -> Verdict:
 def executions(events: Iterable[Event]) -> dict[str, list[Execution]]:
     """Return the runs of each key in the order in which they began."""
     runs: dict[str, list[Execution]] = defaultdict(list)
+    keys: dict[str, str] = {}
     for event in events:
         if event.kind == "start":
             runs[event.key].append(Execution(event.at, event.pid, None))
+            keys[event.id] = event.key
+        elif event.kind == "settled" and event.id in keys:
+            _settle(runs[keys[event.id]], event)
         elif event.kind in {"end", "cut"}:
             of_key = runs[event.key]
             for index in reversed(range(len(of_key))):
@@ -190,13 +210,25 @@ def comeback(events: Sequence[Event], healed: float, usual: float) -> float | No
     return None
 
 
+def _settle(of_key: list[Execution], event: Event) -> None:
+    """Note that an end was taken in: the last that its process has told of."""
+    ended = [run for run in of_key if run.pid == event.pid and run.end is not None]
+    if ended:
+        last = max(ended, key=lambda run: run.end or 0.0)
+        of_key[of_key.index(last)] = last._replace(settled=event.at)
+
+
 def _repeated(runs: Mapping[str, Sequence[Execution]], faults: Sequence[Fault]) -> tuple[int, list[str]]:
     """Return how many runs there were beyond the first, and the keys that have two or more which no fault excuses."""
     again = {key: of_key for key, of_key in runs.items() if len(of_key) > 1}
     duplicates = [
         key
         for key, of_key in again.items()
-        if sum(not any(fault.excuses(run) for fault in faults) for run in of_key) > 1
+        if sum(
+            not any(fault.excuses(run, is_last=number == len(of_key)) for fault in faults)
+            for number, run in enumerate(of_key, 1)
+        )
+        > 1
     ]
     return sum(len(of_key) - 1 for of_key in again.values()), sorted(duplicates)
 
@@ -215,7 +247,7 @@ def _unsettled(
         if event.id not in settled
         and key not in answered_late
         and any(run.end is not None for run in runs.get(key, ()))
-        and not any(fault.excuses(run) for fault in faults for run in runs[key])
+        and not any(fault.meets(run) for fault in faults for run in runs[key])
     )
 
 
@@ -265,12 +297,11 @@ def _overlaps(
 
 def _twice(settled: Iterable[Event], faults: Sequence[Fault]) -> set[str]:
     """Return the ids that were settled more than once, although no crash of the store can have undone the first."""
-    crashes = [fault for fault in faults if fault.undoes]
     seen: set[str] = set()
     twice: set[str] = set()
     for event in settled:
         if event.id in seen:
             twice.add(event.id)
-        if not any(crash.began - crash.before <= event.at <= crash.ended for crash in crashes):
+        if not any(fault.undoes_end(event.at) for fault in faults):
             seen.add(event.id)
     return twice

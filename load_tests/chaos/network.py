@@ -115,7 +115,7 @@ def _messages(run: Run) -> int:
 def _die(run: Run, die: Callable[[], int], *, undoes: bool = False) -> None:
     """Let connections die, wait until health says so, and revive the line."""
     line, [page] = _line(run), run.pages.values()
-    with run.outage("dead line", after=BACK, undoes=undoes):
+    with run.outage("dead line", undoes=undoes):
         began = time.monotonic()
         run.bit(DIED, die())
         run.bit(SICK, run.until(lambda: page.status("/health") == 503, "health says no", DEAD + 5.0))  # noqa: PLR2004

@@ -84,7 +84,7 @@ def freeze_store(run: Run) -> None:
     """SIGSTOP the server for two and a half leases: its sockets stay open."""
     server, [page] = _server(run), run.pages.values()
     began = time.monotonic() - 1.0  # a call may be under way, and the next waits for it
-    with run.outage("frozen store", after=20.0):
+    with run.outage("frozen store"):
         server.freeze()
         run.pass_time(run.seconds)
         run.expect(page.status("/health") == 503, "health does not say no to a frozen store")  # noqa: PLR2004

@@ -3,7 +3,10 @@
 import itertools
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import override
+
+from django.db import connections
 
 from django_vtasks.backends.db import DatabaseTaskBackend
 from django_vtasks.brokers.base import Ack, Claim, Owner, Release, Settlement
@@ -46,6 +49,31 @@ class RunsTwice(Honest):
         )
 
 
+class RunsTwiceInSilence(RunsTwice):
+    """Refuse the second end, so that nothing is settled twice."""
+
+    def __init__(self, using: str) -> None:
+        super().__init__(using)
+        Path(self._told).mkdir(exist_ok=True)
+
+    @override
+    async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
+        accepted = await super().settle(owner, settlements)
+        return [ours and self._is_first(s) for ours, s in zip(accepted, settlements, strict=True)]
+
+    def _is_first(self, settlement: Settlement) -> bool:
+        """Tell whether no process has settled the task before."""
+        try:
+            (Path(self._told) / settlement.claim.envelope.id).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    @property
+    def _told(self) -> str:
+        return f"{connections[self._using].settings_dict['NAME']}-told"
+
+
 class TellsNobody(Honest):
     """Say of what was settled that it was not."""
 
@@ -62,7 +90,7 @@ class KeepsLease(Honest):
         pass
 
 
-WAYS = {kind.__name__: kind for kind in (Honest, Loses, RunsTwice, TellsNobody, KeepsLease)}
+WAYS = {kind.__name__: kind for kind in (Honest, Loses, RunsTwice, RunsTwiceInSilence, TellsNobody, KeepsLease)}
 
 
 @cache

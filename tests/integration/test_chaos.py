@@ -46,6 +46,9 @@ def test_a_fault_that_meets_nobody_is_no_success(chaos):
 @pytest.mark.parametrize(
     ("way", "found"),
     [
+        ("Honest outage", []),
+        ("RunsTwice outage", ["run again for no reason: ", "ended twice: "]),
+        ("RunsTwiceInSilence outage", ["run again for no reason: "]),
         ("Honest", []),
         ("Loses", ["lost: "]),
         ("RunsTwice", ["run again for no reason: ", "ended twice: "]),
@@ -55,8 +58,9 @@ def test_a_fault_that_meets_nobody_is_no_success(chaos):
     ],
 )
 def test_a_store_that_breaks_a_promise_is_found_out(tmp_path, way, found):
+    way, *outage = way.split()
     out = tmp_path / "report.json"
-    command = [sys.executable, "-m", "tests.integration.breaking", way, str(out)]
+    command = [sys.executable, "-m", "tests.integration.breaking", way, str(out), *outage]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert out.exists(), done.stderr
     report = json.loads(out.read_text())

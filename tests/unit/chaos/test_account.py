@@ -31,8 +31,8 @@ def ran(key, start, end=None, pid=WORKER):
     return run if end is None else [*run, Event("end", key, end, pid, f"id-{key}", "1")]
 
 
-def settled(key, at=9.0, how="ack"):
-    return [Event("settled", "", at, WORKER, f"id-{key}", how)]
+def settled(key, at=9.0, how="ack", pid=WORKER):
+    return [Event("settled", "", at, pid, f"id-{key}", how)]
 
 
 def add_up(*parts, failed=(), faults=()) -> Account:
@@ -171,6 +171,40 @@ class TestRunsBeyondTheFirst:
 
         assert add_up(asked("a"), *three, faults=[kill(2, WORKER)]).duplicates == ["a"]
         assert add_up(asked("a"), *three, faults=[kill(2, WORKER), kill(4.2, OTHER)]).duplicates == []
+
+    def test_are_due_to_an_outage_during_which_the_first_was_under_way_or_about_to_be_settled(self):
+        dead_line = Fault("dead line", 2.0, 10.0)
+
+        for end in (None, 1.8, 5.0):
+            assert add_up(asked("a"), ran("a", 1, end), ran("a", 9, 9.5, OTHER), faults=[dead_line]).duplicates == []
+        assert add_up(asked("a"), ran("a", 1, 1.2), ran("a", 9, 9.5, OTHER), faults=[dead_line]).duplicates == ["a"]
+        assert add_up(asked("a"), ran("a", 11, 12), ran("a", 13, 14, OTHER), faults=[dead_line]).duplicates == ["a"]
+
+    def test_are_duplicates_beside_an_outage_when_the_store_had_taken_in_the_first(self):
+        dead_line = Fault("dead line", 2.0, 10.0)
+        parts = asked("a"), ran("a", 3, 4), settled("a", 4.1), ran("a", 5, 6, OTHER)
+
+        assert add_up(*parts, faults=[dead_line]).duplicates == ["a"]
+        assert add_up(*parts, settled("a", 6.1, pid=OTHER), faults=[dead_line]).duplicates == ["a"]
+        assert add_up(*parts, faults=[dead_line._replace(undoes=True)]).duplicates == []
+
+    def test_are_duplicates_beside_an_outage_when_only_the_last_was_not_taken_in(self):
+        dead_line = Fault("dead line", 2.0, 10.0)
+        both = ran("a", 3, 4), ran("a", 3.5, 5, OTHER)
+
+        assert add_up(asked("a"), *both, settled("a", 4.1), faults=[dead_line]).duplicates == ["a"]
+
+    def test_are_duplicates_after_a_crash_that_was_over_when_the_first_was_taken_in(self):
+        crash = Fault("restart", 2.0, 4.0, undoes=True)
+        parts = asked("a"), ran("a", 3, 5), settled("a", 5.1), ran("a", 6, 7, OTHER)
+
+        assert add_up(*parts, faults=[crash]).duplicates == ["a"]
+
+    def test_are_excused_one_by_one_when_their_process_tells_of_each_end(self):
+        dead_line = Fault("dead line", 2.0, 10.0)
+        parts = asked("a"), ran("a", 3, 4), ran("a", 11, 12), settled("a", 12.1)
+
+        assert add_up(*parts, faults=[dead_line]).duplicates == []
 
     def test_may_come_before_that_of_a_process_which_was_frozen(self):
         thawed = Fault("freeze", 0.5, 6.0, frozenset([WORKER]))
