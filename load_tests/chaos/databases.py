@@ -21,6 +21,8 @@ KEPT = "dead rows that the snapshot kept"
 AT_REST = 200
 """Dead rows that a server may have not removed yet though nobody needs them."""
 MET = "waits of ours and a script's for each other, in samples"
+DEADLOCKS = 10.0
+"""A second, that two connections may cost which take rows in another order."""
 MEETINGS = {
     "postgres": """
         SELECT count(*) FROM pg_stat_activity AS waiting, unnest(pg_blocking_pids(waiting.pid)) AS holder
@@ -99,7 +101,9 @@ def crossing_transactions(run: Run) -> None:
         for thread in threads:
             thread.join()
     run.healed.append(time.monotonic())  # nothing runs again for it: what is undone is tried once more
-    run.facts |= {"deadlocks": _deadlocks(run) - before, "transactions undone": len(undone)}
+    deadlocks = _deadlocks(run) - before
+    run.facts |= {"deadlocks": deadlocks, "transactions undone": len(undone)}
+    run.expect(deadlocks <= DEADLOCKS * run.seconds, f"{deadlocks} deadlocks in {run.seconds:g} s")
 
 
 @scenario(43, bites=(KEPT,), stores=ROWS, seconds=20.0, rate=200.0)
