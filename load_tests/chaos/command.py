@@ -67,7 +67,9 @@ def add_to(commands: Any) -> None:
     what.add_argument("--list", action="store_true", help="name the scenarios")
     parser.add_argument("--backend", action="append", choices=sorted(EVERYWHERE), help="may be repeated; default: all")
     parser.add_argument("--seed", type=int, help="of all that chance decides; default: another one each time")
-    parser.add_argument("--seconds", type=positive, help="of faults in each scenario; default: its own")
+    parser.add_argument(
+        "--seconds", type=positive, help="of faults, where a scenario goes on for a time; default: its own"
+    )
     parser.add_argument("--out", type=Path, help="append a line of JSON for each run")
     parser.add_argument("--keep", type=Path, help="a directory for logs and ledgers of what did not hold")
     parser.set_defaults(run=run_chaos, refuse=parser.error)
