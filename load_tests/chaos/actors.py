@@ -1,6 +1,5 @@
 """Actors that die, freeze, block or leave things behind."""
 
-import contextlib
 import os
 import signal
 import statistics
@@ -12,8 +11,9 @@ from typing import Any
 
 import psutil
 
-from load_tests.chaos import account, queues
+from load_tests.chaos import account, dooms, neighbours, processes
 from load_tests.chaos.account import Fault
+from load_tests.chaos.dooms import RESCUED
 from load_tests.chaos.run import LEASE, LIVENESS, Run
 from load_tests.chaos.scenario import KILLED, Bounds, scenario
 
@@ -24,11 +24,10 @@ HUNG = "actors killed because they hung"
 STILLBORN = "actors that died at their start"
 GROWING = 5
 """Pauses between restarts of which each must be longer than the one before."""
-RESCUES = {"VTASKS_MAX_RESCUES": "1"}
 OTHER = "other"
 TWO_QUEUES = {"queues": ("default", OTHER), "options": ("--processes", "1", "--concurrency", "8")}
-COST = 0.1
-"""The part of its rate that trouble in one queue may cost another."""
+LIVES_ON = LIVENESS + 3.0
+"""Seconds until an actor that hangs is dead: its silence, the dump of its stacks, and some for a busy machine."""
 
 
 @scenario(1, 66, bites=(KILLED,), bounds=Bounds(again=LAST))
@@ -82,16 +81,16 @@ def freeze_actor(run: Run) -> None:
         if at_work:
             pid, began = run.chance.choice(at_work), time.monotonic()
             os.kill(pid, signal.SIGSTOP)
-            run.until(partial(_is_gone, pid), "the supervisor kills a frozen actor", LIVENESS + 5.0)
+            run.until(partial(processes.is_gone, pid), "the supervisor kills a frozen actor", LIVENESS + 5.0)
             run.faults.append(Fault("kill", began, time.monotonic(), frozenset([pid])))
 
 
-@scenario(9, 10, bites=(DIED,), environment=RESCUES, seconds=16.0)
+@scenario(9, 10, bites=(DIED,), environment=RESCUED, seconds=16.0)
 def deadly_tasks(run: Run) -> None:
     """Enqueue tasks that segfault, exit or kill their actor: they are given up with their cause, the others are not."""
     ways = ("segfault", "exit 0", "exit 3", "SIGKILL")
-    _doom(run, ways, 1.0)
-    run.bit(DIED, _deaths(run))
+    dooms.bring(run, ways, 1.0)
+    run.bit(DIED, dooms.deaths(run))
     said = {entry.failure.message for entry in run.broker.failed(1000)}
     for words in ("SIGSEGV", "exit code 0", "exit code 3", "SIGKILL"):
         run.expect(any(words in message for message in said), f"no failed task tells of {words}")
@@ -110,12 +109,14 @@ def raising_tasks(run: Run) -> None:
     run.expect(not run.said("ended: "), "an actor ended because a task raised")
 
 
-@scenario(11, 12, bites=(HUNG,), environment=RESCUES, bounds=Bounds(quiet=60.0), seconds=10.0, **TWO_QUEUES)
+@scenario(11, 12, bites=(HUNG,), environment=RESCUED, bounds=Bounds(quiet=60.0), seconds=10.0, **TWO_QUEUES)
 def hanging_tasks(run: Run) -> None:
     """Block the loop of one queue's actor, by sleep, CPU or a held GIL: it is killed with its stacks, others go on."""
     began = time.monotonic()
-    _doom(run, ("blocked", "spinning", "GIL held"), 3.0, name="adoom", within=LIVENESS + 3.0)
-    _judge_other_queue(run, began)
+    lives = dooms.bring(run, ("blocked", "spinning", "GIL held"), 3.0, name="adoom", within=LIVES_ON)
+    run.facts["longest hang"] = round(lives.longest, 2)
+    run.expect(lives.longest <= LIVES_ON, f"an actor that hung lived for {lives.longest:.1f} s")
+    neighbours.judge_rate(run, OTHER, began)
     run.bit(HUNG, run.said("gave no sign of life"))
     stacks = [entry.failure.traceback for entry in run.broker.failed(1000)]
     run.expect(all("load_tests/chaos/tasks.py" in stack for stack in stacks), "a failed task lacks the stacks")
@@ -178,43 +179,10 @@ def crash_loop(run: Run) -> None:
     run.facts["longest pause"] = max(pauses, default=0.0)
     grows = all(later > earlier for earlier, later in pairwise(pauses[-GROWING:]))
     run.expect(grows and len(pauses) >= GROWING, f"restarts do not slow down: {pauses}")
-    _judge_other_queue(run, began)
-    zombies = [child for child in tree.children(recursive=True) if _is_zombie(child)]
+    neighbours.judge_rate(run, OTHER, began)
+    zombies = [child for child in tree.children(recursive=True) if processes.is_zombie(child)]
     run.expect(len(zombies) <= 1, f"zombies: {zombies}")  # one may be about to be buried
     run.expect(run.workers[0].is_running, "the worker gave up although its other queue was well")
-
-
-def _doom(run: Run, ways: tuple[str, ...], every: float, *, name: str = "doom", within: float = 0.5) -> None:
-    """Enqueue tasks into the first queue that bring doom."""
-    from load_tests.chaos import tasks
-
-    task: Any = getattr(tasks, name).using(queue_name=run.scenario.queues[0])
-    for number, _ in enumerate(run.beats(0.5 * every, 1.5 * every)):
-        run.doomed.add(task.enqueue(ways[number % len(ways)]).id)
-    run.until(run.is_doom_done, "the doomed are given up", 90.0)
-    _excuse_deaths(run, within)
-
-
-def _excuse_deaths(run: Run, within: float) -> None:
-    """Note as kills what the doomed did to their actors."""
-    known = {fault.pids for fault in run.faults}
-    for event in run.ledger.events():
-        pids = frozenset([event.pid])
-        if event.kind == "doom" and pids not in known:
-            run.faults.append(Fault("death", event.at, event.at + within, pids, before=1.0))
-
-
-def _deaths(run: Run) -> int:
-    return len({event.pid for event in run.ledger.events() if event.kind == "doom"})
-
-
-def _judge_other_queue(run: Run, began: float) -> None:
-    """Hold how many calls to the other queue ended since against how many were accepted."""
-    events, until = run.ledger.events(), time.monotonic()
-    asked = len(queues.accepted(events, OTHER, began, until))
-    ended = queues.ended(events, OTHER, began, until)
-    run.facts |= {"asked of the other queue": asked, "ended there": ended}
-    run.expect(asked and ended >= (1 - COST) * asked, f"the other queue ended {ended} of {asked} meanwhile")
 
 
 def _seconds(line: str) -> float:
@@ -224,13 +192,3 @@ def _seconds(line: str) -> float:
 
 def _are_gone(pids: list[int]) -> bool:
     return not any(map(psutil.pid_exists, pids))
-
-
-def _is_gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or _is_zombie(psutil.Process(pid))
-
-
-def _is_zombie(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    return False
