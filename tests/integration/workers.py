@@ -16,16 +16,26 @@ from tests.workapp.apps import DEADLINE_VARIABLE, LIVENESS_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 RUNWORKER = ("-m", "django", "runworker")
-UNREAD = """
+PIPE = 4096
+UNREAD = f"""
 import fcntl, os, sys
 read, write = os.pipe()
-fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, {PIPE})
 os.set_inheritable(read, True)  # somebody holds it, as a stopped reader does
 os.dup2(write, 1)
 os.dup2(write, 2)
 os.execv(sys.executable, [sys.executable, "-m", "django", "runworker", *sys.argv[1:]])
 """
 """A worker whose output goes into a pipe that is held and never read."""
+FULL_DISK = "/dev/full"
+TO_FULL_DISK = f"""
+import os, sys
+full = os.open({FULL_DISK!r}, os.O_WRONLY)
+os.dup2(full, 1)
+os.dup2(full, 2)
+os.execv(sys.executable, [sys.executable, "-m", "django", "runworker", *sys.argv[1:]])
+"""
+"""A worker whose output goes to a disk without room."""
 
 DEADLINE = 1.5
 IMPATIENT = {DEADLINE_VARIABLE: str(DEADLINE)}

@@ -1,5 +1,6 @@
 """``manage.py runworker``: run tasks until told to stop."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.tasks.exceptions import InvalidTaskBackend
 
 from django_vtasks import conf, topology
@@ -111,11 +112,21 @@ class Command(BaseCommand):
     def _introduce(self, plan: topology.Plan, verbosity: int) -> None:
         most_connections = banner.most_connections(plan)
         if verbosity:
-            for line in banner.lines(plan, most_connections):
-                self.stdout.write(line)
-            self.stdout.flush()
+            _say(self.stdout, "".join(f"{line}\n" for line in banner.lines(plan, most_connections)))
         if warning := banner.too_many(plan, most_connections):
             logger.warning(warning)
+
+
+def _say(stdout: OutputWrapper, text: str) -> None:
+    """Write to the standard output past its buffer: while that cannot be flushed, no process can be started."""
+    try:
+        descriptor = stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # it is no file
+        stdout.write(text)
+        return
+    with contextlib.suppress(OSError):  # its disk is full, or its reader is gone
+        stdout.flush()
+        os.write(descriptor, text.encode(errors="replace"))
 
 
 def _port(text: str) -> int:
