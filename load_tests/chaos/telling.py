@@ -5,14 +5,16 @@ import http.client
 import os
 import struct
 import termios
+from pathlib import Path
 
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import KILLED, scenario
 from tests import servers
 from tests.integration.scrapes import Scrape, Scraper
-from tests.integration.workers import UNREAD
+from tests.integration.workers import FULL_DISK, PIPE, TO_FULL_DISK, UNREAD
 
-PIPE = 4096
+FULL = PIPE - 512
+"""Bytes in a pipe that holds not even one of the longer lines of a log more."""
 
 
 @scenario(72, bites=(KILLED, "scrapes"), workers=0, rate=0.0)
@@ -45,7 +47,21 @@ def blocked_log(run: Run) -> None:
         run.kill(run.chance.choice(list(run.actors().values())))  # which is something to write about
     before = run.ended()
     run.until(lambda: run.ended() > before + run.usual, "tasks run although the log is blocked")
-    run.bit("bytes that nobody read", _unread(run.workers[0].process.pid))
+    unread = _unread(run.workers[0].process.pid)
+    run.bit("bytes that nobody read", unread if unread >= FULL else 0)
+
+
+@scenario(45, bites=("deaths that no disk took in",), workers=0, rate=0.0, seconds=8.0)
+def full_log(run: Run) -> None:
+    """Let the disk be full that the worker's log is on: tasks run, and it ends with 0 when it is told to."""
+    worker = run.start(command=("-c", TO_FULL_DISK), PYTHONUNBUFFERED="")
+    run.begin_feeding()
+    for _ in run.beats(0.5, 1.0):
+        pid = run.chance.choice(list(run.actors().values()))
+        run.bit("deaths that no disk took in", _writes_to_full_disk(worker.process.pid) and _writes_to_full_disk(pid))
+        run.kill(pid)  # which is something to write about
+    before = run.ended()
+    run.until(lambda: run.ended() > before + run.usual, "tasks run although the log's disk is full")
 
 
 def _scrape(run: Run, scraper: Scraper) -> Scrape | None:
@@ -55,6 +71,11 @@ def _scrape(run: Run, scraper: Scraper) -> Scrape | None:
     except (OSError, http.client.HTTPException) as error:
         run.problems.append(f"a scrape failed: {error!r}")
         return None
+
+
+def _writes_to_full_disk(pid: int) -> bool:
+    """Tell whether all that a process writes as its output fails for want of room."""
+    return {Path(f"/proc/{pid}/fd/{descriptor}").readlink() for descriptor in (1, 2)} == {Path(FULL_DISK)}
 
 
 def _unread(pid: int) -> int:
