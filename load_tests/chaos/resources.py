@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from load_tests.chaos import needs
+from load_tests.chaos import dooms, needs
 from load_tests.chaos.account import Fault
+from load_tests.chaos.dooms import RESCUED
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Bounds, scenario
 
 CGROUPS = Path("/sys/fs/cgroup")
 MB = 1024 * 1024
+FORKS = 15.0
+"""Processes and threads that a worker may try to start a second, on the average, when there is no room for any."""
 
 
 @scenario(45, bites=("enqueues refused",), bounds=Bounds(back=15.0), seconds=12.0, disk="400m")
@@ -38,14 +41,25 @@ def full_disk(run: Run) -> None:
 
 @scenario(47, bites=("forks that failed",), bounds=Bounds(), seconds=8.0, needs=(needs.ADMIN, needs.PIDS_GROUP))
 def no_process_left(run: Run) -> None:
-    """Let no process of the worker's be started any more, and kill its actors: they come back when there is room."""
+    """Let no process of the worker's be started any more, and kill its actors: they come back when there is room.
+
+    Until then it tries more and more seldom.
+    """
     with _cgroup("pids", run) as group:
         _ = [(group / "cgroup.procs").write_text(str(process.pid)) for process in run.workers[0].processes()]
         (group / "pids.max").write_text("1")
         run.kill(*run.actors().values())
-        run.pass_time(run.seconds)
-        failed = (group / "pids.events").read_text()
-        run.bit("forks that failed", int(failed.split()[1]))
+        run.pass_time(run.seconds / 2)
+        early = _failed_forks(group)
+        run.pass_time(run.seconds / 2)
+        failed = _failed_forks(group)
+        run.bit("forks that failed", failed)
+        run.expect(failed <= FORKS * run.seconds, f"{failed} forks were tried in {run.seconds:g} s")
+        run.expect(failed - early < early, f"forks do not slow down: {early} failed at first, {failed - early} then")
+        run.facts |= {
+            "forks a second": round(failed / run.seconds, 1),
+            "later": round(2 * (failed - early) / run.seconds, 1),
+        }
         before = run.ended()
         (group / "pids.max").write_text("max")
         began = time.monotonic()
@@ -53,7 +67,11 @@ def no_process_left(run: Run) -> None:
         run.recoveries.append(time.monotonic() - began)
 
 
-@scenario(8, bites=("processes killed by the kernel",), environment={"VTASKS_MAX_RESCUES": "1"}, seconds=8.0,
+def _failed_forks(group: Path) -> int:
+    return int((group / "pids.events").read_text().split()[1])
+
+
+@scenario(8, bites=("processes killed by the kernel",), environment=RESCUED, seconds=8.0,
           needs=(needs.ADMIN, needs.MEMORY_GROUP))  # fmt: skip
 def out_of_memory(run: Run) -> None:
     """Let tasks take more memory than the host has: the kernel kills their actors, and they are given up with that."""
@@ -70,6 +88,7 @@ def out_of_memory(run: Run) -> None:
         control = dict(line.split() for line in (group / "memory.oom_control").read_text().splitlines())
         run.bit("processes killed by the kernel", int(control["oom_kill"]))
         (group / "memory.limit_in_bytes").write_text("-1")
+    dooms.judge_times(run)
     said = [entry.failure.message for entry in run.broker.failed(100)]
     for words in ("out of memory", "peak memory"):
         lacking = [message for message in said if words not in message]
