@@ -5,25 +5,37 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from load_tests.chaos import neighbours, processes
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Bounds, scenario
 
 UNREAD = "payloads that nobody can read"
+BOMBED = "bombs of 4 GB"
 MB = 1_000_000
 SIZES = (1, 17, 16, 600)
 """Of the first; the largest takes long to make, and only once."""
+BOMB = 4_000
+"""MB in the largest of bombs; who unpacked it would be seen to."""
+LEAN = 200.0
+"""MB that no process of a worker may ever have in memory, whatever it is given."""
 
 
-@scenario(52, 53, bites=(UNREAD,), environment={"VTASKS_QUEUES": "default,bad"})
+@scenario(52, 53, bites=(UNREAD, BOMBED), environment={"VTASKS_QUEUES": "default,bad"})
 def corrupt_payloads(run: Run) -> None:
-    """Replace payloads by random and truncated bytes, and by bombs: each fails for good with the reason, alone."""
-    from load_tests.chaos import tasks
-    from tests.contract.unreadable import UNREADABLE
+    """Replace payloads by random and truncated bytes, and by bombs of up to 4 GB: each fails with the reason, alone.
 
+    No process of the worker becomes large of them, and another queue keeps its rate.
+    """
+    from load_tests.chaos import tasks
+    from tests.contract.unreadable import UNREADABLE, bomb
+
+    large = bomb(BOMB)
     ways: list[Callable[[], bytes]] = [
+        lambda: large,
         lambda: run.chance.randbytes(99),
         *(partial(bytes, way) for way in UNREADABLE.values()),
     ]
+    began = time.monotonic()
     for number, _ in enumerate(run.beats(0.1, 0.3)):
         # One that nobody takes before it is spoilt.
         run.broker.pause("bad")
@@ -33,11 +45,17 @@ def corrupt_payloads(run: Run) -> None:
         run.broker.resume("bad")
         run.doomed.add(spoilt)
         run.bit(UNREAD)
+        run.bit(BOMBED, number % len(ways) == 0)
+    neighbours.judge_rate(run, "default", began)
     run.until(run.is_doom_done, "all that cannot be read is in the failed list")
     reasons = {entry.id: entry.failure.exception for entry in run.broker.failed(10_000)}
     wrong = {reasons[task_id] for task_id in run.doomed & reasons.keys() if ".errors.Payload" not in reasons[task_id]}
     run.expect(not wrong, f"other reasons than the payload: {wrong}")
     run.expect(not run.said("ended: "), "an actor ended of a payload")
+    # No actor has ended, so that those that there are have had all that there was.
+    largest = processes.peak(process.pid for process in run.workers[0].processes())
+    run.facts["MB of the largest process"] = round(largest, 1)
+    run.expect(0 < largest < LEAN, f"a process of the worker has had {largest:.0f} MB in memory")
 
 
 @scenario(56, 57, bites=("names that are no tasks",))

@@ -20,6 +20,14 @@ def _json(**fields: object) -> bytes:
     return msgspec.json.encode(_TASK | fields)
 
 
+def bomb(megabytes: int) -> bytes:
+    """Return a task with an argument of so many megabytes, made in pieces; nothing in it tells how large it is."""
+    compressor, megabyte = zstd.ZstdCompressor(), b"x" * 1_000_000
+    head, _, tail = _json(args=["?"]).partition(b"?")
+    pieces = (head, *(megabyte for _ in range(megabytes)), tail)
+    return b"".join([*map(compressor.compress, pieces), compressor.flush()])
+
+
 UNREADABLE: dict[str, bytes] = {
     "empty": b"",
     "random bytes": random.Random(1).randbytes(500),

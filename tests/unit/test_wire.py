@@ -14,7 +14,7 @@ from django_vtasks import wire
 from django_vtasks.envelope import Envelope, Unique
 from django_vtasks.errors import PayloadError, PayloadTooLarge
 from tests.contract.given import a_task, mutex, throttle
-from tests.contract.unreadable import UNREADABLE
+from tests.contract.unreadable import UNREADABLE, bomb
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -130,6 +130,14 @@ def test_what_is_no_task_is_a_payload_error(payload):
 def test_a_bomb_is_told_by_its_size():
     with pytest.raises(PayloadTooLarge, match="when decompressed"):
         wire.decode(UNREADABLE["a bomb"])
+
+
+def test_a_bomb_that_does_not_tell_its_size_is_told_by_what_comes_out():
+    payload = bomb(100)
+
+    assert len(payload) < 10_000
+    with pytest.raises(PayloadTooLarge, match="when decompressed"):
+        wire.decode(payload)
 
 
 def test_a_plain_payload_above_the_limit_is_told_by_its_size():
