@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import Any
 
-from load_tests.chaos import queues
+from load_tests.chaos import neighbours, queues
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Bounds, scenario
 
 FLOOD = 200_000
 HERD = 10_000
 DEEP = 100_000
-AS_FAST = 3.0
-"""How many times as long others may wait, at the 99th percentile, beside a flood; and a claim beside a deep queue."""
-SLACK = 0.5
+AS_FAST = 1.5
+"""How many times as long a claim may take from a deep queue; the benchmark claim_cost holds 1.3, with a million."""
+ROUNDS = 60
 LEAD = 20.0
 """Seconds within which a herd must be enqueued before it is due."""
 ONE = ("--processes", "1", "--concurrency", "8")
@@ -25,20 +25,22 @@ NOISY = "tasks that still waited in the noisy queue"
 @scenario(68, 71, bites=(NOISY,), bounds=Bounds(quiet=200.0), seconds=15.0, rate=50.0,
           options=ONE, environment={"VTASKS_QUEUES": "default,noisy"})  # fmt: skip
 def noisy_neighbour(run: Run) -> None:
-    """Flood one queue with 200,000 tasks: those of another wait no longer at the 99th percentile."""
+    """Flood one queue with 200,000 tasks: another keeps its rate, and its tasks hardly wait longer."""
     run.pass_time(run.seconds / 3)
     began = time.monotonic()
     _enqueue(run, FLOOD, queue_name="noisy")
     run.facts["flood s"] = round(time.monotonic() - began, 1)
     run.pass_time(run.seconds)
     run.bit(NOISY, run.broker.depth("noisy").waiting)
-    _judge_others(run, "default", began, time.monotonic())
+    until = time.monotonic()
+    neighbours.judge_rate(run, "default", began, until)
+    neighbours.judge_waits(run, "default", began, until)
     run.broker.clear("noisy")
 
 
 @scenario(70, bites=("tasks due at once",), bounds=Bounds(quiet=90.0), queues=("default", "other"), options=ONE)
 def herd(run: Run) -> None:
-    """Let 10,000 delayed tasks of a queue be due at once: each runs once, and those of another queue do not wait.
+    """Let 10,000 delayed tasks of a queue be due at once: each runs once, and another queue hardly notices.
 
     Of their own queue the tasks run in the order in which they are due, so that what comes later waits for all of them.
     """
@@ -52,20 +54,21 @@ def herd(run: Run) -> None:
     until = time.monotonic()
     run.facts["herd s"] = round(until - due, 1)
     run.pass_time(2.0)
-    _judge_others(run, "other", due, until)
+    neighbours.judge_rate(run, "other", due, until)
+    neighbours.judge_waits(run, "other", due, until)
     own = queues.waits(run.ledger.events(), "default", due, until)
     run.facts["median wait in its own queue"] = round(statistics.median(own), 3)
 
 
 @scenario(71, bites=("tasks in the deep queue",), rate=0.0, workers=0, bounds=Bounds(quiet=200.0))
 def deep_queue(run: Run) -> None:
-    """Claim from a queue of 1,000 tasks and from one of 100,000: the second takes no longer."""
+    """Claim from a queue of 1,000 tasks and from one of 100,000: the second takes hardly longer."""
     import asyncio
 
     _enqueue(run, 1000)
-    shallow = asyncio.run(_median_claim(run))
+    shallow = asyncio.run(_quick_claim(run))
     _enqueue(run, DEEP)
-    deep = asyncio.run(_median_claim(run))
+    deep = asyncio.run(_quick_claim(run))
     waiting = run.broker.depth("default").waiting
     run.bit("tasks in the deep queue", waiting if waiting >= DEEP else 0)
     run.facts |= {"ms a claim": round(1000 * shallow, 2), "ms a deep claim": round(1000 * deep, 2)}
@@ -75,36 +78,24 @@ def deep_queue(run: Run) -> None:
     run.broker.clear("default")
 
 
-def _judge_others(run: Run, queue: str, since: float, until: float) -> None:
-    """Hold what the calls to a queue waited in some time against what they waited before."""
-    events = run.ledger.events()
-    spans = queues.waits(events, queue, 0.0, since), queues.waits(events, queue, since, until)
-    run.expect(all(spans), f"nothing was enqueued to {queue} in one of the times")
-    before, meanwhile = (queues.share(waits, 0.99) for waits in spans)
-    run.facts |= {"p99 wait before": round(before, 3), "p99 wait meanwhile": round(meanwhile, 3)}
-    run.expect(
-        meanwhile < before * AS_FAST + SLACK,
-        f"others wait {meanwhile:.2f} s at the 99th percentile, {before:.2f} before",
-    )
-
-
 def _ended(run: Run, beginning: str) -> int:
     return sum(event.kind == "end" and event.key.startswith(beginning) for event in run.ledger.events())
 
 
-async def _median_claim(run: Run) -> float:
+async def _quick_claim(run: Run) -> float:
+    """Return the seconds within which a quarter of claims are done: what else the machine does slows fewer of those."""
     from django_vtasks.brokers.base import Owner, Release
 
     owner, took = Owner("measure", "default#1"), []
     run.broker.renew(owner.node, 600.0)
-    for _ in range(40):
+    for _ in range(ROUNDS):
         began = time.perf_counter()
         claims = await run.broker.claim(owner, "default", 20)
         took.append(time.perf_counter() - began)
         await run.broker.settle(owner, [Release(claim) for claim in claims])
     await run.broker.aclose()
     run.broker.leave(owner.node)
-    return statistics.median(took)
+    return statistics.quantiles(took, n=4)[0]
 
 
 def _enqueue(run: Run, count: int, *, note: bool = False, **options: Any) -> None:
