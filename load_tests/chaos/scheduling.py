@@ -17,6 +17,8 @@ ENTRY = {"task": "load_tests.chaos.tasks.tick", "schedule": EVERY, "args": ["tic
 """With "all" no slot is left out: there are as many tasks as slots, or one was lost or done twice."""
 SCHEDULE = {"VTASKS_SCHEDULE": {"tick": ENTRY}}
 ROLE = "scheduler"
+LEADS = "leads the schedule of"
+"""What a scheduler says when it has taken the lead."""
 FOLLOWED = "leaders that were followed"
 JUMPED = "jumps of a leader's clock, as it noticed"
 MADE_UP = "slots made up for later than a second"
@@ -41,23 +43,29 @@ SCHEDULING = {
 
 @scenario(7, bites=(FOLLOWED,), seconds=20.0, bounds=Bounds(), **SCHEDULING)
 def freeze_scheduler(run: Run) -> None:
-    """SIGSTOP the scheduler that leads until another leads, then let it go on: each slot is one task."""
+    """SIGSTOP the scheduler that leads, alone or with all of its worker, until another leads: each slot is one task."""
     for _ in run.beats(1.0, 2.0):
         leader = _leader(run)
-        pids = [process.pid for process in leader.processes()]
+        terms = leader.log.count(LEADS)
+        pids = [leader.actors()[ROLE]] if _is_alone(run) else [each.pid for each in leader.processes()]
         with run.frozen(*pids):
-            _until_followed(run, leader)
+            _until_followed(run, leader, terms)
     judge_slots(run)
 
 
 @scenario(7, bites=(FOLLOWED,), seconds=15.0, **SCHEDULING)
 def kill_scheduler(run: Run) -> None:
-    """Kill -9 the worker whose scheduler leads, again and again: another leads, and each slot is one task."""
+    """Kill -9 the scheduler that leads, alone or with all of its worker: another leads, and each slot is one task."""
     for _ in run.beats(1.0, 2.0):
         leader = _leader(run)
-        run.kill_worker(leader)
-        _until_followed(run, leader)
-        run.worker()
+        terms = leader.log.count(LEADS)
+        if is_alone := _is_alone(run):
+            run.kill(leader.actors()[ROLE])
+        else:
+            run.kill_worker(leader)
+        _until_followed(run, leader, terms)
+        if not is_alone:
+            run.worker()
     judge_slots(run)
 
 
@@ -72,7 +80,7 @@ def partition_scheduler(run: Run) -> None:
         pids = frozenset(process.pid for process in cut_off.processes())
         with run.outage("partition", after=20.0):
             line.go_dead()
-            _until_followed(run, cut_off)
+            _until_followed(run, cut_off, cut_off.log.count(LEADS))
             run.pass_time(2.0)
             line.revive()
         run.faults.append(run.faults.pop()._replace(pids=pids))
@@ -130,18 +138,36 @@ def wrong_clocks(run: Run) -> None:
 
 
 def _leader(run: Run) -> WorkerProcess:
-    """Wait until one of the workers leads, and return it."""
-    run.until(lambda: any(_leads(run, worker) for worker in run.workers), "one of the workers leads")
-    return next(worker for worker in run.workers if _leads(run, worker))
+    """Wait until one of the workers leads whose scheduler is there, and return it."""
+    found: list[WorkerProcess] = []
+
+    def is_found() -> bool:
+        found[:] = [worker for worker in run.workers if _leads(run, worker) and ROLE in worker.actors()]
+        return bool(found)
+
+    run.until(is_found, "one of the workers leads")
+    return found[0]
 
 
 def _leads(run: Run, worker: WorkerProcess) -> bool:
     return str(worker.process.pid) in (run.broker.leader(ROLE) or "").split("-")
 
 
-def _until_followed(run: Run, former: WorkerProcess) -> None:
-    is_followed = run.until(lambda: run.broker.leader(ROLE) and not _leads(run, former), "another leads", 3 * LEASE)
-    run.bit(FOLLOWED, is_followed)
+def _is_alone(run: Run) -> bool:
+    """Let chance decide whether a scheduler is met alone, or with all of its worker."""
+    is_alone = run.chance.random() < 1 / 2
+    what = "schedulers alone" if is_alone else "whole workers"
+    run.facts[what] = run.facts.get(what, 0) + 1
+    return is_alone
+
+
+def _until_followed(run: Run, former: WorkerProcess, terms: int) -> None:
+    """Wait until another leads: one of another worker, or the next one of a worker that has led so many times."""
+
+    def is_followed() -> bool:
+        return former.log.count(LEADS) > terms or bool(run.broker.leader(ROLE) and not _leads(run, former))
+
+    run.bit(FOLLOWED, run.until(is_followed, "another leads", 3 * LEASE))
 
 
 def judge_slots(run: Run) -> None:
