@@ -264,7 +264,8 @@ class Hunter:
 
 
 @both
-def test_nothing_is_lost_while_actors_are_killed_at_random(stage):
+def test_nothing_is_lost_while_actors_are_killed_at_random(stage, settings):
+    settings(VTASKS_MAX_RESCUES=1000)  # chance may kill the actor of the suspects with the same task over and over
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     stage.enqueue_many(
@@ -281,8 +282,8 @@ def test_nothing_is_lost_while_actors_are_killed_at_random(stage):
 
     eventually(done, f"all tasks have ended, seed {seed}", within=90)
     counts = stage.ledger.counts()
-    assert counts.keys() == {f"t{n}" for n in range(TASKS)}, f"seed {seed}"
     assert stage.failed() == {}, f"seed {seed}"
+    assert counts.keys() == {f"t{n}" for n in range(TASKS)}, f"seed {seed}"
     assert hunter.kills >= 5, f"VACUOUS: {hunter.kills} kills, seed {seed}"
     assert worker.is_running
     sys.stdout.write(f"seed {seed}, {hunter.kills} kills, {counts.total() - TASKS} tasks run again\n")
