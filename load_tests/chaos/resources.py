@@ -5,9 +5,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from django.db import DatabaseError
+
+from django_vtasks.errors import BrokerUnavailable
 from load_tests.chaos import dooms, needs
 from load_tests.chaos.account import Fault
 from load_tests.chaos.dooms import RESCUED
@@ -18,11 +22,16 @@ CGROUPS = Path("/sys/fs/cgroup")
 MB = 1024 * 1024
 FORKS = 15.0
 """Processes and threads that a worker may try to start a second, on the average, when there is no room for any."""
+REFUSED = "enqueues refused"
+PARKED = "parked"
 SLOWER = 3 / 4
 """How many of these there may be in the second half of the time, for each in the first."""
 
 
-@scenario(45, bites=("enqueues refused",), bounds=Bounds(back=15.0), seconds=12.0, disk="400m")
+@scenario(
+    45, bites=(REFUSED,), bounds=Bounds(back=15.0), seconds=12.0, disk="400m",
+    environment={"VTASKS_QUEUES": f"default,{PARKED}"},
+)  # fmt: skip
 def full_disk(run: Run) -> None:
     """Fill the disk that the store is on, then free it: callers are told, nothing is lost, and work goes on."""
     ballast = run.ground.directory / "ballast"
@@ -36,9 +45,23 @@ def full_disk(run: Run) -> None:
             run.pass_time(0.2)
             with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
                 file.write(b"\0" * MB)  # what has become free meanwhile
+            run.bit(REFUSED, not _is_accepted(run))
         ballast.unlink()
         run.heal_store()
-    run.bit("enqueues refused", run.ledger.count("error") - before)
+    run.bit(REFUSED, run.ledger.count("error") - before)
+    run.broker.clear(PARKED)
+
+
+def _is_accepted(run: Run) -> bool:
+    """Enqueue what needs room, for never: small tasks find some in files that a database has made large before."""
+    from load_tests.chaos import tasks
+
+    task: Any = tasks.awork.using(queue_name=PARKED, run_after=datetime.now(UTC) + timedelta(days=1))
+    try:
+        run.backend.enqueue(task, (run.chance.randbytes(MB // 4).hex(), 0.0), {})
+    except (BrokerUnavailable, DatabaseError):
+        return False
+    return True
 
 
 @scenario(47, bites=("forks that failed",), bounds=Bounds(), seconds=8.0, needs=(needs.ADMIN, needs.PIDS_GROUP))
