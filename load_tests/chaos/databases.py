@@ -77,7 +77,11 @@ def locked_rows(run: Run) -> None:
     }[run.ground.kind]
     for _ in run.beats(0.3, 1.0):
         with run.outage("locked", after=2.0), _transaction(run) as cursor:
-            cursor.execute(run.chance.choice(statements))
+            try:
+                cursor.execute(run.chance.choice(statements))
+            except _errors(run.ground.kind):  # a row has changed since the transaction began
+                cursor.connection.rollback()
+                cursor.execute(statements[1])
             run.pass_time(run.chance.uniform(0.5, 2.0))
             run.bit("waits for a lock", _waiting(run))
             if run.ground.kind == "mariadb":
