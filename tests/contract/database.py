@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pytest
 from django.db import DataError, OperationalError, connections, transaction
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from django_vtasks.brokers.base import Ack, Bury, Death, Depth, Release, Retrial, TaskFailure, Tick
@@ -94,6 +95,12 @@ class DatabaseBackdoor:
 
     def drop_lease(self, node: str) -> None:
         self._one(NodeRow, name=node).delete()
+
+    def undo_claim(self, task_id: str) -> None:
+        """Do what a crash of a server does whose workers do not wait for the disk."""
+        self._one(TaskRow, task_id=task_id, state=TaskState.RUNNING).update(
+            state=TaskState.WAITING, owner=None, node=None, fence=F("fence") - 1, attempt=F("attempt") - 1
+        )
 
     def _one(self, model, **conditions):
         rows = model.objects.using(self._alias).filter(**conditions)
@@ -210,6 +217,19 @@ class DatabaseContract(BrokerContract):
         assert await broker.claim(ALICE, "mail", 1, wait=0.5, suspects=True) == []
 
         assert len(looks) < 20
+
+    async def test_a_task_whose_claim_was_undone_by_a_crash_and_made_again_by_its_owner_ends_once(
+        self, broker, backdoor
+    ):
+        await broker.apush(tasks(1))
+        undone = await take_one(broker)
+        await aside(backdoor.undo_claim, undone.envelope.id)
+        again = await take_one(broker)
+
+        assert await broker.settle(ALICE, [Bury(undone, FAILURE), Ack(again)]) == [True, False]
+
+        assert again.receipt == undone.receipt
+        assert [entry.id for entry in await aside(broker.failed)] == [again.envelope.id]
 
     async def test_a_suspects_claim_that_comes_too_late_is_undone(self, broker):
         await suspect(broker, tasks(1))

@@ -115,6 +115,15 @@ class Settling:
         assert await picture(broker) == before
 
     @every_ending
+    async def test_of_two_settlements_of_one_claim_in_one_call_the_first_holds(self, broker, ending):
+        await broker.apush(tasks(2))
+        claim, other = await take(broker)
+
+        answers = await broker.settle(ALICE, [ending(claim), Ack(other), Ack(claim), Bury(claim, FAILURE)])
+
+        assert answers == [True, True, False, False]
+
+    @every_ending
     async def test_a_settlement_after_a_reclaim_is_refused(self, broker, ending):
         await broker.apush(tasks(1))
         late = await take_one(broker)

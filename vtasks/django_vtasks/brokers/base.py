@@ -263,7 +263,10 @@ class Broker(Protocol):
         ...
 
     async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
-        """Apply what became of claims in one step each; False where the claim is no longer the owner's."""
+        """Apply what became of claims in one step each; False where the claim is no longer the owner's.
+
+        Of several settlements of one claim the first holds.
+        """
         ...
 
     async def keep_only(self, owner: Owner, held: Collection[Any]) -> int:

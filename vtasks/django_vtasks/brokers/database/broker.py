@@ -156,9 +156,17 @@ class DatabaseBroker:
         """Apply settlements, one statement or transaction for each kind of them."""
         if not settlements:
             return []
+        # A claim that a crash of the server has undone may be made again, with the same receipt, while its first run
+        # goes on: of two settlements of one claim the first holds.
+        first: dict[Receipt, Settlement] = {}
+        for settlement in settlements:
+            first.setdefault(settlement.claim.receipt, settlement)
         settled: set[Receipt] = set()
-        await self._call(self._settle, owner, settlements, settled)
-        return [settlement.claim.receipt in settled for settlement in settlements]
+        await self._call(self._settle, owner, list(first.values()), settled)
+        return [
+            first[settlement.claim.receipt] is settlement and settlement.claim.receipt in settled
+            for settlement in settlements
+        ]
 
     async def keep_only(self, owner: Owner, held: Collection[tuple[int, int]]) -> int:
         """Give back what is booked on the owner beyond ``held``."""
