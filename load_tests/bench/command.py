@@ -11,7 +11,7 @@ from load_tests.bench import contender as contenders
 from load_tests.bench.catalogue import MILLION, scenarios
 from load_tests.bench.matrix import SECONDS, Matrix
 from load_tests.bench.results import Line
-from load_tests.figures import number
+from load_tests.figures import cores, number
 from load_tests.lines import append
 
 FEW = list(contenders.GOALS_ARE_OF)
@@ -114,8 +114,9 @@ def _told(line: Line) -> str:
         return head + ("– " + line.skipped if line.skipped else f"FAILED: {line.error}")
     figures = [f"{name} {number(value)}" for name, value in line.figures.items()]
     costs = {"worker ms": line.worker_ms, "server ms": line.server_ms, "MB": line.pss, "connections": line.connections}
-    costs["foreign cores"] = line.foreign
     figures += [f"{name} {number(value)}" for name, value in costs.items() if value is not None]
+    if line.foreign is not None:
+        figures.append(f"foreign cores {cores(line.foreign)}")
     if not line.is_valid:
         figures.append(f"INVALID: {line.missing} missing, {line.doubled} doubled")
     return f"{head}{(line.repetition or 0) + 1}: {line.count:,} tasks, " + ", ".join(figures)

@@ -8,7 +8,7 @@ from statistics import median
 from load_tests.bench import contender
 from load_tests.bench.contender import BASELINE
 from load_tests.bench.results import Line
-from load_tests.figures import number
+from load_tests.figures import cores, number
 from load_tests.report import goals
 from load_tests.report.summary import Key, Summary
 
@@ -80,7 +80,7 @@ def head(lines: Iterable[Line]) -> list[str]:
             f"Of a size or time of {share:g} of the others': {', '.join(some)}"
             for share, some in _shares(lines).items()
         ),
-        f"Cores used by others meanwhile: {number(median(foreign))}, at most {number(foreign[-1])}" if foreign else "",
+        f"Cores used by others meanwhile: {cores(median(foreign))}, at most {cores(foreign[-1])}" if foreign else "",
         *(f"Yardstick {name}: {number(min(them))}–{number(max(them))}" for name, them in yardsticks.items()),
         *versions,
     ]
