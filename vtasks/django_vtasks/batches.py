@@ -11,7 +11,6 @@ type Fates = Mapping[str, BaseException | None]
 
 
 def member(
-    *,
     task_id: str,
     queue: str,
     path: str,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from asgiref.sync import sync_to_async
 from django.dispatch import Signal
 from django.tasks import TaskResultStatus
@@ -69,7 +70,8 @@ def by_task(envelopes: Sequence[Envelope], accepted: Sequence[bool]) -> Counter[
 
 def settled(settlements: Sequence[Settlement], accepted: Sequence[bool]) -> None:
     """Count the ends of tasks that a store has taken in; not those of claims that were no longer their owner's."""
-    known = tally.runs
+    task = queue = ""
+    runs = None
     for settlement, is_accepted in zip(settlements, accepted, strict=True):
         kind = type(settlement)
         if not is_accepted or (kind is not Ack and kind is not Bury):
@@ -78,7 +80,9 @@ def settled(settlements: Sequence[Settlement], accepted: Sequence[bool]) -> None
         if seconds is None:  # there may be any number of names that no worker knows
             tally.processed[tally.UNKNOWN, envelope.queue, tally.FAILURE].value += 1
             continue
-        runs = known[envelope.task, envelope.queue]
+        if runs is None or envelope.task != task or envelope.queue != queue:  # as seldom in one group
+            task, queue = envelope.task, envelope.queue
+            runs = tally.runs[task, queue]
         if kind is Ack:
             runs.success.value += 1
         else:
@@ -170,18 +174,15 @@ def worker_ended(sender: type, node: str, queues: Sequence[str]) -> None:
     logger.info("Worker %s has stopped", node)
 
 
-class Run:
+class Run(msgspec.Struct, eq=False):
     """One execution of one task, from start to end; times are seconds since the epoch."""
 
-    __slots__ = ("_result", "claim", "failure", "finished_at", "started_at", "task")
-
-    def __init__(self, task: AnyTask, claim: Claim, started_at: float) -> None:
-        self.task = task
-        self.claim = claim
-        self.started_at = started_at
-        self.finished_at = 0.0
-        self.failure: TaskFailure | None = None
-        self._result: AnyResult | None = None
+    task: AnyTask
+    claim: Claim
+    started_at: float
+    finished_at: float = 0.0
+    failure: TaskFailure | None = None
+    _result: AnyResult | None = None
 
     @property
     def result(self) -> AnyResult:

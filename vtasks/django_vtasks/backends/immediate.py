@@ -116,13 +116,13 @@ class ImmediateBackend(VTasksBackend, DjangoImmediateBackend):
 
 def _member(result: AnyResult) -> dict[str, Any]:
     return batches.member(
-        task_id=result.id,
-        queue=result.task.queue_name,
-        path=result.task.module_path,
-        args=result.args,
-        kwargs=result.kwargs,
-        enqueued_at=result.enqueued_at,
-        attempt=result.attempts,
+        result.id,
+        result.task.queue_name,
+        result.task.module_path,
+        result.args,
+        result.kwargs,
+        result.enqueued_at,
+        result.attempts,
     )
 
 

@@ -31,7 +31,7 @@ class TaskFailure(msgspec.Struct, frozen=True):
     traceback: str = ""
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):  # as an Envelope
     """A task taken by an owner; ``receipt`` is the broker's own proof of this very claim.
 
     ``problem`` says why the payload could not be read; the envelope is then a stand-in.
@@ -43,7 +43,7 @@ class Claim(msgspec.Struct, frozen=True):
     problem: str | None = None
 
 
-class Ack(msgspec.Struct, frozen=True):
+class Ack(msgspec.Struct, frozen=True, gc=False):
     """The task succeeded, after so many seconds: forget it and free its mutex."""
 
     claim: Claim

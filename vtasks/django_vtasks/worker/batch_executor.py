@@ -3,14 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from types import TracebackType
 from typing import Any
 
 from django_vtasks import batches, results
 from django_vtasks.batches import Fates
 from django_vtasks.brokers.base import Claim, TaskFailure
-from django_vtasks.envelope import Envelope
 from django_vtasks.observers import Run
 from django_vtasks.results import AnyTask
 from django_vtasks.worker.executor import NO_THREAD, End, Executor, harmless, is_async, outcome_of
@@ -35,16 +33,19 @@ class BatchExecutor(Executor):
     def start_batch(self, claims: Iterable[Claim]) -> None:
         """Start a batch; its functions run beside each other."""
         groups: dict[Callable[..., object], tuple[AnyTask, list[Claim]]] = {}
+        by_path: dict[str, list[Claim]] = {}
         for claim in claims:
-            task = self._find(claim)
-            if task is None:
-                continue
-            if task.takes_context:
-                self._reject(claim, NO_CONTEXT)
-                continue
-            if task.func not in groups:
-                groups[task.func] = task, []
-            groups[task.func][1].append(claim)
+            members = by_path.get(claim.envelope.task)
+            if members is None or claim.problem is not None:
+                task = self._find(claim)
+                if task is None:
+                    continue
+                if task.takes_context:
+                    self._reject(claim, NO_CONTEXT)
+                    continue
+                _, members = groups.setdefault(task.func, (task, []))
+                by_path[claim.envelope.task] = members
+            members.append(claim)
         for task, members in groups.values():
             if is_async(task.func):
                 self._run_here(self._run_group_async(_runs(task, members)))
@@ -119,8 +120,9 @@ class BatchExecutor(Executor):
 
     def _told_of(self, runs: Sequence[Run], fates: Fates) -> list[_Ended]:
         """Note the end of each run; return those of which somebody is told."""
-        ended = _ended(runs, fates)
-        return ended if self._observer.tells_of_success() else [each for each in ended if each[1] is not None]
+        if self._observer.tells_of_success():
+            return _ended(runs, fates)
+        return [each for each in _ended(runs, fates) if each[1] is not None] if fates else []
 
     async def _report_starts(self, runs: Iterable[Run]) -> None:
         for run in runs if self._observer.tells_of_start() else ():
@@ -142,19 +144,10 @@ def _ids(runs: Iterable[Run]) -> list[str]:
 
 def _members(runs: Iterable[Run]) -> list[dict[str, Any]]:
     moment = results.moments()
-    return [_member(run.claim.envelope, moment) for run in runs]
-
-
-def _member(envelope: Envelope, moment: Callable[[float], datetime]) -> dict[str, Any]:
-    return batches.member(
-        task_id=envelope.id,
-        queue=envelope.queue,
-        path=envelope.task,
-        args=envelope.args,
-        kwargs=envelope.kwargs,
-        enqueued_at=moment(envelope.enqueued_at),
-        attempt=envelope.attempt,
-    )
+    return [
+        batches.member(each.id, each.queue, each.task, each.args, each.kwargs, moment(each.enqueued_at), each.attempt)
+        for each in [run.claim.envelope for run in runs]
+    ]
 
 
 def _raise(error: BaseException | None) -> None:

@@ -121,14 +121,14 @@ class ValkeyBroker:
         """Take due tasks; when there are none, wait for the queue's bell, or for the time of the next delayed task."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
-        names, arguments = self._claim_of(owner, queue, limit, suspects=suspects)
-        # What the server claims behind the bell may wait long for an actor that is blocked or frozen: one task only.
-        _, one = self._claim_of(owner, queue, 1, suspects=suspects)
         waiting: Waiting | None = None
         while True:
+            # What the server claims behind the bell may wait long for an actor that is blocked or frozen: one only.
+            most = limit if waiting is None else 1
+            names, arguments = self._claim_of(owner, queue, most, suspects=suspects)
             remainder = Remainder()
             try:
-                answer = await self._ask(waiting, names, arguments if waiting is None else one, remainder)
+                answer = await self._ask(waiting, names, arguments, remainder)
             except asyncio.CancelledError:
                 if remainder.is_due:
                     late = asyncio.create_task(self._give_back(remainder, owner, queue, waiting))
@@ -151,6 +151,9 @@ class ValkeyBroker:
 
     async def settle(self, owner: Owner, settlements: Sequence[Settlement]) -> list[bool]:
         """Apply settlements in one call for each queue that they come from."""
+        queues = {settlement.claim.receipt.queue for settlement in settlements}
+        if len(queues) == 1:  # as always where an actor serves one queue
+            return [bool(answer) for answer in await self._settle(owner, queues.pop(), settlements)]
         by_queue: defaultdict[str, list[int]] = defaultdict(list)
         for position, settlement in enumerate(settlements):
             by_queue[settlement.claim.receipt.queue].append(position)
@@ -378,10 +381,8 @@ def _claims(owner: Owner, queue: str, answer: Any) -> tuple[list[Claim], float |
     if answer is None:
         return [], None
     first, next_due, *entries = answer
-    claims = [_claim(owner, queue, number, entry) for number, entry in enumerate(entries, first)]
+    claims = []
+    for number, entry in enumerate(entries, first):
+        envelope, lock, problem = Entry.opened(entry, queue)
+        claims.append(Claim(envelope, owner, Receipt(number, queue, lock), problem))
     return claims, None if next_due < 0 else next_due / MICROSECONDS
-
-
-def _claim(owner: Owner, queue: str, number: int, stored: bytes) -> Claim:
-    envelope, lock, problem = Entry.opened(stored, queue)
-    return Claim(envelope, owner, Receipt(number, queue, lock), problem=problem)

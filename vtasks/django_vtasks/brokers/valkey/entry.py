@@ -16,7 +16,8 @@ from django_vtasks.errors import PayloadError
 
 FRONT, BACK = "+", "-"
 MUTEX, KEPT, NO_LOCK = "m", "k", "-"
-_ID = re.compile(r"[!-~]{1,64}")
+LONGEST_ID = 64
+_ID = re.compile(rf"[!-~]{{1,{LONGEST_ID}}}")
 _WRONG_ID = "The payload has another id than its entry, or one that is not 1 to 64 printable ASCII characters."
 _HEADER = re.compile(rb"1 ([!-~]{1,64}) (\d{1,9}) (\d{1,9}) ([+-]) (\S{1,100})\n")
 
@@ -59,7 +60,7 @@ class Entry(NamedTuple):
             except PayloadError:
                 pass
             else:
-                if _ID.fullmatch(envelope.id):
+                if _is_id(envelope.id):
                     return wire.stamped(envelope, attempt=1, crashes=0), NO_LOCK, None
         entry = Entry.parse(stored)
         envelope, problem = entry.read(queue)
@@ -101,6 +102,11 @@ def mutex_of(lock: str) -> str | None:
     return lock[2:] if lock.startswith(f"{MUTEX}:") else None
 
 
+def _is_id(text: str) -> bool:
+    # Nearly all are hexadecimal digits, which is sooner told.
+    return (text.isalnum() and text.isascii() and len(text) <= LONGEST_ID) or _ID.fullmatch(text) is not None
+
+
 class _Id(msgspec.Struct):
     id: str
 
@@ -114,4 +120,4 @@ def _id_of(payload: bytes) -> str:
         found = _id_decoder.decode(wire.unpacked(payload)).id
     except (PayloadError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = ""
-    return found if _ID.fullmatch(found) else f"unreadable-{hashlib.sha256(payload).hexdigest()[:16]}"
+    return found if _is_id(found) else f"unreadable-{hashlib.sha256(payload).hexdigest()[:16]}"

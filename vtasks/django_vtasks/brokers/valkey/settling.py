@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from django_vtasks.brokers.base import Ack, Bury, Claim, Release, Retry, Settlement
 from django_vtasks.brokers.valkey import failed
-from django_vtasks.brokers.valkey.entry import Entry, lane_of, mutex_of
+from django_vtasks.brokers.valkey.entry import NO_LOCK, Entry, lane_of, mutex_of
 from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.request import Argument
 
 
-class Receipt(NamedTuple):
+class Receipt(msgspec.Struct, frozen=True, gc=False):  # which is made in a third of the time that a tuple takes
     """The number of a claim, never given twice, with where it was made and the lock of its task."""
 
     number: int
@@ -53,7 +55,7 @@ def receipts_of(settlements: Sequence[Settlement]) -> list[int] | None:
         if type(settlement) is not Ack:
             return None
         receipt: Receipt = settlement.claim.receipt
-        if mutex_of(receipt.lock) is not None:
+        if receipt.lock != NO_LOCK and mutex_of(receipt.lock) is not None:
             return None
         receipts.append(receipt.number)
     return receipts
