@@ -1,5 +1,6 @@
 """What a push adds, and in what shape."""
 
+import asyncio
 import secrets
 import time
 
@@ -109,3 +110,16 @@ class Pushing:
 
         assert await aside(broker.queues) == []
         assert await broker.apush([a_task(unique=mutex())]) == [True]
+
+    @pytest.mark.parametrize(
+        "argument", ["x" * (wire.MAX_BYTES + 1), object(), "\ud800"], ids=["too large", "not JSON", "no text"]
+    )
+    async def test_an_impossible_argument_is_nothing_to_the_pushes_of_the_same_turn(self, broker, argument):
+        pushes = [broker.apush(some) for some in (tasks(2), [a_task(), a_task(argument)], [a_task(argument)], tasks(1))]
+
+        two, *impossible, one = await asyncio.gather(*pushes, return_exceptions=True)
+
+        assert (two, one) == ([True, True], [True])
+        assert all(isinstance(error, TypeError | PayloadTooLarge) for error in impossible)
+        assert await aside(broker.depth, "mail") == Depth(waiting=3, delayed=0, running=0)
+        assert await broker.apush(tasks(1)) == [True]

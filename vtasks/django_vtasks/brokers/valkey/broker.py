@@ -98,14 +98,13 @@ class ValkeyBroker:
 
     def apush(self, envelopes: Sequence[Envelope]) -> Awaitable[list[bool]]:
         """Add tasks together with those of other coroutines."""
-        payloads = wire.encode_all(envelopes)
         loop = asyncio.get_running_loop()
         outbox = self._outboxes.get(loop)
         if outbox is None:
             for closed in [other for other in self._outboxes if other.is_closed()]:
                 del self._outboxes[closed]
             outbox = self._outboxes[loop] = Outbox(self._link, partial(pushes, self._keys), self._replicas)
-        return outbox.push(envelopes, payloads)
+        return outbox.push(envelopes)
 
     def held(self, keys: Collection[str]) -> set[str]:
         """Return those of the unique keys that are held."""

@@ -7,13 +7,14 @@ from typing import Any
 
 from valkey.exceptions import ResponseError
 
+from django_vtasks import wire
 from django_vtasks.brokers.valkey.link import NOT_DONE, Link
 from django_vtasks.brokers.valkey.pushing import Push
 from django_vtasks.envelope import Envelope
-from django_vtasks.errors import BrokerUnavailable, NotReplicated
+from django_vtasks.errors import BrokerUnavailable, NotReplicated, PayloadTooLarge
 
-type _Parcel = tuple[Sequence[Envelope], Sequence[bytes], asyncio.Future[list[bool]]]
-"""Tasks of one caller, their payloads, and what tells it which of them have been accepted."""
+type _Parcel = tuple[Sequence[Envelope], asyncio.Future[list[bool]]]
+"""Tasks of one caller, and what tells it which of them have been accepted."""
 type Pushes = Callable[[Sequence[Envelope], Sequence[bytes]], list[Push]]
 type _Fate = bool | Exception | None
 """Whether a task has been accepted, or why not; None when nobody has heard of it."""
@@ -35,10 +36,10 @@ class Outbox:
         self._is_lonely = True
         self._task: asyncio.Task[None] | None = None
 
-    def push(self, envelopes: Sequence[Envelope], payloads: Sequence[bytes]) -> "asyncio.Future[list[bool]]":
-        """Add tasks; what is cancelled has been sent all the same."""
+    def push(self, envelopes: Sequence[Envelope]) -> "asyncio.Future[list[bool]]":
+        """Add tasks; what is cancelled has been sent all the same. To await them raises what wire.encode() does."""
         accepted = self._loop.create_future()
-        self._parcels.append((envelopes, payloads, accepted))
+        self._parcels.append((envelopes, accepted))
         if not self._is_sending:
             self._send_soon()
         return accepted
@@ -55,10 +56,8 @@ class Outbox:
         parcels, self._parcels = self._parcels, []
         self._is_lonely = len(parcels) == 1
         try:
-            pushes = self._pushes(
-                [envelope for envelopes, *_ in parcels for envelope in envelopes],
-                [payload for _, payloads, _ in parcels for payload in payloads],
-            )
+            parcels, envelopes, payloads = _encoded(parcels)
+            pushes = self._pushes(envelopes, payloads)
             if len(pushes) == 1 and not self._replicas:
                 [push] = pushes
                 if self._link.send_soon(push.request, partial(self._sent, parcels, push)):
@@ -101,7 +100,7 @@ class Outbox:
     def _deliver(self, parcels: Sequence[_Parcel], fates: list[bool]) -> None:
         """Tell those who wait what has become of all tasks, and send what has gathered meanwhile."""
         end = 0
-        for envelopes, _, accepted in parcels:
+        for envelopes, accepted in parcels:
             begin, end = end, end + len(envelopes)
             if not accepted.done():
                 accepted.set_result(fates[begin:end])
@@ -112,16 +111,33 @@ class Outbox:
     def _conclude(self, parcels: Sequence[_Parcel], fates: Sequence[_Fate], error: BaseException | None) -> None:
         """Tell those who wait, and send what has gathered meanwhile; not to a server that has just not answered."""
         end = 0
-        for envelopes, _, accepted in parcels:
+        for envelopes, accepted in parcels:
             begin, end = end, end + len(envelopes)
             _tell(accepted, fates[begin:end], error)
         self._is_sending = False
         if isinstance(error, BrokerUnavailable):
             gathered, self._parcels = self._parcels, []
-            for *_, accepted in gathered:
+            for _, accepted in gathered:
                 _tell(accepted, [None], error)
         elif self._parcels:
             self._send_soon()
+
+
+def _encoded(parcels: list[_Parcel]) -> tuple[list[_Parcel], list[Envelope], list[bytes]]:
+    """Return the parcels with all their tasks and payloads; who has tasks that cannot be encoded learns why."""
+    envelopes = [envelope for envelopes, _ in parcels for envelope in envelopes]
+    try:
+        return parcels, envelopes, wire.encode_all(envelopes)
+    except (TypeError, PayloadTooLarge) as error:
+        if len(parcels) == 1:
+            _tell(parcels[0][1], [error], None)
+            return [], [], []
+    apart = [_encoded([parcel]) for parcel in parcels]
+    return (
+        [parcel for sound, _, _ in apart for parcel in sound],
+        [envelope for _, envelopes, _ in apart for envelope in envelopes],
+        [payload for _, _, payloads in apart for payload in payloads],
+    )
 
 
 def _unknown(parcels: Sequence[_Parcel]) -> list[_Fate]:
