@@ -123,9 +123,7 @@ def _restart(run: Run, number: signal.Signals) -> None:
     if not run.ledger.running():
         run.occupy(4, 1.0)
     before = run.ended()
-    # What a crash has undone, a claim say, shows when the worker is back, which may take as long as its bound.
-    is_crash = number == signal.SIGKILL
-    with run.outage("restart", after=BACK if is_crash else 2.0, undoes=is_crash):
+    with run.outage("restart", after=2.0, undoes=number == signal.SIGKILL):
         run.bit(RESTARTS, run.ledger.running() > 0)
         _server(run).end(number)
         run.pass_time(run.chance.uniform(0.0, 1.0))
