@@ -80,7 +80,7 @@ def settled(settlements: Sequence[Settlement], accepted: Sequence[bool]) -> None
         if seconds is None:  # there may be any number of names that no worker knows
             tally.processed[tally.UNKNOWN, envelope.queue, tally.FAILURE].value += 1
             continue
-        if runs is None or envelope.task != task or envelope.queue != queue:  # as seldom in one group
+        if runs is None or envelope.task != task or envelope.queue != queue:  # which is seldom within a group
             task, queue = envelope.task, envelope.queue
             runs = tally.runs[task, queue]
         if kind is Ack:

@@ -12,7 +12,7 @@ from django_vtasks.brokers.valkey.keys import MICROSECONDS, Keys
 from django_vtasks.brokers.valkey.request import Argument
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):  # which is made in a third of the time that a tuple takes
+class Receipt(msgspec.Struct, frozen=True, gc=False):  # which is sooner made than a tuple
     """The number of a claim, never given twice, with where it was made and the lock of its task."""
 
     number: int
