@@ -123,8 +123,14 @@ class Slot:
             self._tell_to_stop(life)
 
     async def recycle(self, reason: str) -> bool:
-        """Replace the child by another one, which is ready first; return whether that happened."""
+        """Replace the child by another one, which is ready first; return whether that happened.
+
+        A child that still starts is replaced when it is ready: it may have announced itself before we hear of it.
+        """
         old = self._current
+        if old is not None and not old.ready.is_set():
+            await first_of(old.ready.wait(), _done(old.child.exited), self._stopped.wait())
+            old = self._current
         if old is None or not old.works or self._recycling or self._stop is not None:
             return False
         logger.info("%s is replaced: %s", self.spec.name, reason)

@@ -78,6 +78,31 @@ class TestReasons:
             await tree.until(lambda: all(child.exited.done() for child in old), within=1.0)
 
     @in_its_own_time
+    async def test_a_child_that_is_told_to_while_it_starts_is_replaced_when_it_is_ready(self):
+        async with a_tree(a_spec("a", **PATIENT), a_spec("b", **PATIENT)) as tree:
+            old = await tree.child("a")
+            tree.supervisor.replace_all("told to")
+            await asyncio.sleep(1.0)
+            assert len(tree.nursery.of("a")) == 1
+            old.become_ready()
+            await tree.ready_child("a", 2)
+            await tree.until(old.exited.done, within=1.0)
+            (await tree.child("b")).become_ready()
+            await tree.child("b", 2)
+
+    @in_its_own_time
+    async def test_a_stop_ends_the_wait_for_a_child_that_starts(self):
+        async with a_tree(a_spec()) as tree:
+            old = await tree.child()
+            tree.supervisor.replace_all("told to")
+            await asyncio.sleep(1.0)
+            tree.supervisor.stop()
+            await tree.ends(within=1.0)
+
+            assert old.has(Stop)
+            assert len(tree.nursery.children) == 1
+
+    @in_its_own_time
     async def test_only_one_child_at_a_time_is_worn_out(self):
         async with a_tree(a_spec("a"), a_spec("b")) as tree:
             for name in ("a", "b"):
