@@ -354,6 +354,29 @@ def test_what_is_to_be_done_meanwhile_is_done_behind_the_request(server, client)
     broker.close()
 
 
+def test_a_call_that_finds_all_connections_in_use_waits_for_one_and_not_for_ever(server, client, monkeypatch):
+    monkeypatch.setattr(lines, "CONNECTIONS", 2)
+    monkeypatch.setattr(lines, "FREE_WITHIN", 0.2)
+    broker = ValkeyBroker(server.url, prefix=PREFIX)
+    is_refused, refused = threading.Event(), []
+
+    def push(number):
+        if number < 2:
+            return broker.push([a_task()], lambda: is_refused.wait(SOON))
+        eventually(lambda: client.llen(Keys(PREFIX).waiting("mail")) == 2, "both connections are in use")
+        with pytest.raises(BrokerUnavailable, match="all 2 connections of this process are in use") as raised:
+            broker.push([a_task()])
+        refused.append(raised)
+        monkeypatch.setattr(lines, "FREE_WITHIN", SOON)
+        is_refused.set()
+        return broker.push([a_task()])
+
+    assert at_once(push, 3) == [[True]] * 3
+    assert refused
+    assert len(connections(client)) == 2
+    broker.close()
+
+
 class TestWaysThatAreGone:
     def test_a_thread_learns_once_that_the_way_to_the_server_is_gone(self, line, monkeypatch):
         monkeypatch.setattr("django_vtasks.brokers.valkey.lines.DEADLINE", SHORT_DEADLINE)

@@ -22,12 +22,11 @@ type Announce = Callable[[Sequence[bool]], None]
 
 def open_transaction() -> BaseDatabaseWrapper | None:
     """Return the calling thread's connection that is in a transaction: the default one, if there are several."""
-    in_transaction = {
-        connection.alias: connection
-        for connection in connections.all(initialized_only=True)
-        if connection.in_atomic_block
-    }
-    return in_transaction.get(DEFAULT_DB_ALIAS) or next(iter(in_transaction.values()), None)
+    found = None
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block and (found is None or connection.alias == DEFAULT_DB_ALIAS):
+            found = connection
+    return found
 
 
 def is_called_by_a_thread() -> bool:

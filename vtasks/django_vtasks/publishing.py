@@ -45,6 +45,7 @@ class Publisher:
     ) -> None:
         self.broker = broker
         self._database = broker.capabilities.database
+        self._is_transactional = broker.capabilities.transactional
         self._alias = alias
         self._sender = sender
         self._validate = validate
@@ -58,7 +59,7 @@ class Publisher:
         """
         calls = list(calls)
         envelopes = self._envelopes(calls)
-        if not self.broker.capabilities.transactional and (connection := deferral.open_transaction()) is not None:
+        if not self._is_transactional and (connection := deferral.open_transaction()) is not None:
             return self._defer(connection, calls, envelopes)
         made: list[AnyResult] = []
 
@@ -76,7 +77,7 @@ class Publisher:
         """Do what publish() does with a single call, sooner."""
         template = self._template(task)
         envelope = template.filled(args, kwargs)
-        if not self.broker.capabilities.transactional and (connection := deferral.open_transaction()) is not None:
+        if not self._is_transactional and (connection := deferral.open_transaction()) is not None:
             return self._defer(connection, [(task, envelope.args, envelope.kwargs)], [envelope])[0]
         accepted = self.broker.push([envelope])
         if self._database is not None:
@@ -88,7 +89,7 @@ class Publisher:
 
     async def apublish(self, calls: Iterable[Call]) -> list[AnyResult | None]:
         """Do what publish() does without blocking the loop."""
-        if not self.broker.capabilities.transactional and deferral.is_called_by_a_thread():
+        if not self._is_transactional and deferral.is_called_by_a_thread():
             return await sync_to_async(self.publish)(calls)
         calls = list(calls)
         envelopes = self._envelopes(calls)
@@ -103,7 +104,7 @@ class Publisher:
 
     async def apublish_one(self, task: AnyTask, args: Iterable[Any], kwargs: Mapping[str, Any]) -> AnyResult | None:
         """Do what apublish() does with a single call, in two thirds of the time."""
-        if not self.broker.capabilities.transactional and deferral.is_called_by_a_thread():
+        if not self._is_transactional and deferral.is_called_by_a_thread():
             return await sync_to_async(self.publish_one)(task, tuple(args), kwargs)
         template = self._template(task)
         envelope = template.filled(args, kwargs)

@@ -99,12 +99,15 @@ class Link:
     def _ready_lines(self) -> tuple[int, Lines]:
         if self._is_lost:
             self._begin_term()
-        with self._lock:
-            # After a fork there are others, whose names tell the process.
-            if self._lines is None or self._lines[:2] != (self._term, os.getpid()):
-                self._retire_lines()
-                self._lines = self._term, os.getpid(), Lines(self._connector)
-            return self._lines[0], self._lines[2]
+        ready = self._lines
+        if ready is None or ready[:2] != (self._term, os.getpid()):
+            with self._lock:
+                ready = self._lines
+                # After a fork there are others, whose names tell the process.
+                if ready is None or ready[:2] != (self._term, os.getpid()):
+                    self._retire_lines()
+                    ready = self._lines = self._term, os.getpid(), Lines(self._connector)
+        return ready[0], ready[2]
 
     def _retire_lines(self) -> None:
         if self._lines is not None:

@@ -40,6 +40,8 @@ def pushes(keys: Keys, envelopes: Sequence[Envelope], payloads: Sequence[bytes])
         for envelope in envelopes
     }
     everywhere = range(len(envelopes))
+    if len(envelopes) == 1 and None not in queues:  # of which there is nothing to divide
+        return [_plain(keys, queues.pop(), payloads, everywhere)]
     if None in queues:
         return [_of_any_kind(keys, envelopes, payloads, places) for places in _chunks(payloads, everywhere)]
     if len(queues) == 1:  # as nearly always
