@@ -32,7 +32,7 @@ class Lines:
     def __init__(self, connector: Connector) -> None:
         self._pool = connector.pool_of_threads()
         self._free: deque[_Line] = deque()
-        # A semaphore takes seven times as long.
+        # A semaphore, which is written in Python, takes several times as long.
         self._places: SimpleQueue[None] = SimpleQueue()
         for _ in range(CONNECTIONS):
             self._places.put(None)
