@@ -41,7 +41,7 @@ def pushes(keys: Keys, envelopes: Sequence[Envelope], payloads: Sequence[bytes])
     }
     everywhere = range(len(envelopes))
     if len(envelopes) == 1 and None not in queues:  # of which there is nothing to divide
-        return [_plain(keys, queues.pop(), payloads, everywhere)]
+        return [_plain(keys, envelopes[0].queue, payloads, everywhere)]
     if None in queues:
         return [_of_any_kind(keys, envelopes, payloads, places) for places in _chunks(payloads, everywhere)]
     if len(queues) == 1:  # as nearly always
