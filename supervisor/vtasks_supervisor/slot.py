@@ -75,7 +75,7 @@ class Slot:
         self._lives: set[Life] = set()
         self._succeeded = asyncio.Event()
         """Set when the current child is another, though the one before has not ended yet."""
-        self._recycling = False
+        self._recycling = asyncio.Lock()
         self._stop: Stop | None = None
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -122,20 +122,17 @@ class Slot:
         for life in self._lives:
             self._tell_to_stop(life)
 
-    async def recycle(self, reason: str) -> bool:
+    async def recycle(self, reason: str, newest: int) -> bool:
         """Replace the child by another one, which is ready first; return whether that happened.
 
-        A child that still starts is replaced when it is ready: it may have announced itself before we hear of it.
+        ``newest`` is the last incarnation of when this was wished for: a later one needs no other. A child that still
+        starts is replaced when it is ready: it may have announced itself before we hear of it.
         """
-        old = self._current
-        if old is not None and not old.ready.is_set():
-            await first_of(old.ready.wait(), _done(old.child.exited), self._stopped.wait())
-            old = self._current
-        if old is None or not old.works or self._recycling or self._stop is not None:
-            return False
-        logger.info("%s is replaced: %s", self.spec.name, reason)
-        self._recycling = True
-        try:
+        async with self._recycling:
+            old = await self._started()
+            if old is None or not old.works or old.child.incarnation > newest or self._stop is not None:
+                return False
+            logger.info("%s is replaced: %s", self.spec.name, reason)
             if not await self._raise_successor():
                 return False
             self._tell_to_stop(old)
@@ -143,8 +140,6 @@ class Slot:
             if old.exit is None:
                 self._kill_disobedient(old)
             return True
-        finally:
-            self._recycling = False
 
     def send(self, frame: Any) -> bool:
         """Send a frame to the child; False when there is none that could take it."""
@@ -165,6 +160,11 @@ class Slot:
             asyncio.get_running_loop().call_later(
                 self.spec.dump_grace, lambda: logger.warning("Stacks of %s:\n%s", self.spec.name, child.stacks())
             )
+
+    @property
+    def works(self) -> bool:
+        """Tell whether there is a child that is ready."""
+        return self._current is not None and self._current.works
 
     @property
     def pids(self) -> set[int]:
@@ -192,6 +192,14 @@ class Slot:
         await life.child.start()
         if self._stopped.is_set():
             self._tell_to_stop(life)
+
+    async def _started(self) -> Life | None:
+        """Return the current child, once it is ready or known not to become so."""
+        life = self._current
+        if life is not None and not life.ready.is_set():
+            patience = self.spec.start_timeout + self.spec.dump_grace + KILL_TIMEOUT
+            await first_of(life.ready.wait(), _done(life.child.exited), self._stopped.wait(), timeout=patience)
+        return self._current
 
     async def _raise_successor(self) -> bool:
         """Start a child that becomes the current one as soon as it is ready; return whether it did."""

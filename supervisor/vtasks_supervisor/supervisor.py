@@ -5,7 +5,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from vtasks_supervisor import orphans
@@ -129,12 +129,14 @@ class Supervisor:
             slot.switch(paused=False)
 
     def replace_all(self, reason: str) -> None:
-        """Replace one child after the other."""
-        self._keep(asyncio.create_task(self._replace(list(self._slots.values()), reason)))
+        """Replace one child after the other; those that still start come last, as they are waited for."""
+        slots = sorted(self._slots.values(), key=lambda slot: not slot.works)
+        self._keep(self._replace({slot: slot.incarnations for slot in slots}, reason))
 
     def replace(self, name: str, reason: str) -> None:
         """Replace one child."""
-        self._keep(asyncio.create_task(self._slots[name].recycle(reason)))
+        slot = self._slots[name]
+        self._keep(slot.recycle(reason, slot.incarnations))
 
     def dump(self) -> None:
         """Log the stacks of all children."""
@@ -237,7 +239,7 @@ class Supervisor:
         for slot in list(self._slots.values()):
             worn_out = slot.check()
             if worn_out and not self._replacing:
-                self._keep(asyncio.create_task(slot.recycle(worn_out)))
+                self._keep(slot.recycle(worn_out, slot.incarnations))
         if self._reaps:
             orphans.reap(set().union(*(slot.pids for slot in self._slots.values())))
         verdict = self._policy.escalation.verdict((slot.history for slot in self._slots.values()), self._clock())
@@ -249,10 +251,11 @@ class Supervisor:
         self._failure = self._failure or error
         self._stopping.set()
 
-    async def _replace(self, slots: list[Slot], reason: str) -> bool:
-        return all([await slot.recycle(reason) for slot in slots])
+    async def _replace(self, newest: Mapping[Slot, int], reason: str) -> bool:
+        return all([await slot.recycle(reason, number) for slot, number in newest.items()])
 
-    def _keep(self, task: "asyncio.Task[bool]") -> None:
+    def _keep(self, replacing: Coroutine[Any, Any, bool]) -> None:
+        task = asyncio.create_task(replacing)
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
 

@@ -10,9 +10,10 @@ import valkey
 from django.tasks import task_backends
 from django.test import override_settings
 
+from django_vtasks import wire
 from django_vtasks.backends.valkey import ValkeyTaskBackend
 from django_vtasks.brokers.valkey.connector import DEADLINE
-from django_vtasks.errors import BrokerUnavailable
+from django_vtasks.errors import BrokerUnavailable, PayloadTooLarge
 from tests import databases
 from tests.contract.threads import aside
 from tests.integration.probes import eventually
@@ -129,6 +130,23 @@ async def test_over_a_dead_line_every_enqueue_fails_in_time_and_over_a_revived_o
 
     with valkey.Valkey.from_url(server.url) as client:
         assert client.llen("{vt}:waiting:default") == 2
+
+
+async def test_over_a_dead_line_what_is_too_large_says_so_and_tells_nobody_else(line):
+    with override_settings(TASKS={"default": {"BACKEND": VALKEY, "OPTIONS": {"BROKER_URL": line.url}}}):
+        await tasks.note.aenqueue("before")
+        assert line.go_dead() >= 1
+        too_large = "x" * (wire.MAX_BYTES + 1)
+        on_its_way, gathered, impossible = await asyncio.gather(
+            *map(tasks.note.aenqueue, ("first", "second", too_large)), return_exceptions=True
+        )
+        backend = task_backends["default"]
+        assert isinstance(backend, ValkeyTaskBackend)
+        await backend.broker.aclose()
+
+    assert isinstance(on_its_way, BrokerUnavailable)
+    assert isinstance(gathered, BrokerUnavailable)
+    assert isinstance(impossible, PayloadTooLarge)
 
 
 @pytest.mark.parametrize("how", ["silence", "silence and a restart", "heard and not answered"])

@@ -80,27 +80,65 @@ class TestReasons:
     @in_its_own_time
     async def test_a_child_that_is_told_to_while_it_starts_is_replaced_when_it_is_ready(self):
         async with a_tree(a_spec("a", **PATIENT), a_spec("b", **PATIENT)) as tree:
-            old = await tree.child("a")
+            old, other = await tree.child("a"), await tree.child("b")
             tree.supervisor.replace_all("told to")
             await asyncio.sleep(1.0)
             assert len(tree.nursery.of("a")) == 1
             old.become_ready()
             await tree.ready_child("a", 2)
             await tree.until(old.exited.done, within=1.0)
-            (await tree.child("b")).become_ready()
+            other.become_ready()
             await tree.child("b", 2)
 
     @in_its_own_time
-    async def test_a_stop_ends_the_wait_for_a_child_that_starts(self):
-        async with a_tree(a_spec()) as tree:
-            old = await tree.child()
+    async def test_a_child_that_is_made_after_it_is_told_to_is_not_replaced(self):
+        async with a_tree(a_spec("a", **PATIENT), a_spec("b", **PATIENT)) as tree:
+            first = await tree.child("a")
+            tree.supervisor.replace_all("told to")
+            await tree.ready_child("b")
+            first.become_ready()
+            await tree.ready_child("a", 2)
+            await asyncio.sleep(1.0)
+
+            assert len(tree.nursery.of("b")) == 1
+
+    @in_its_own_time
+    async def test_a_child_that_works_does_not_wait_to_be_replaced_for_one_that_starts(self):
+        async with a_tree(a_spec("a", **PATIENT), a_spec("b", **PATIENT)) as tree:
+            await tree.child("a")
+            await tree.ready_child("b")
+            tree.supervisor.replace_all("told to")
+            async with asyncio.timeout(1.0):
+                await tree.nursery.child("b", 2)
+
+    @in_its_own_time
+    async def test_one_that_has_begun_to_start_as_a_successor_before_it_is_told_to_is_replaced_too(self):
+        async with a_tree(a_spec(**PATIENT)) as tree:
+            await tree.ready_child()
+            tree.supervisor.replace("worker", "worn out")
+            successor = await tree.child(nth=2)
             tree.supervisor.replace_all("told to")
             await asyncio.sleep(1.0)
-            tree.supervisor.stop()
-            await tree.ends(within=1.0)
+            assert len(tree.nursery.children) == 2
+            successor.become_ready()
+            await tree.ready_child(nth=3)
+            await tree.until(successor.exited.done, within=1.0)
 
-            assert old.has(Stop)
-            assert len(tree.nursery.children) == 1
+            assert tree.state().incarnation == 3
+
+    @in_its_own_time
+    async def test_a_child_that_never_comes_to_be_and_never_ends_does_not_keep_others_from_being_replaced(
+        self, monkeypatch
+    ):
+        async with a_tree(a_spec("a", start_timeout=10.0), a_spec("b", max_work=1, **PATIENT)) as tree:
+            stuck = await tree.child("a")
+            monkeypatch.setattr(stuck, "kill", lambda: None)  # in a call of the kernel that no signal interrupts
+            await tree.ready_child("b")
+            tree.supervisor.replace_all("told to")
+            worker = await tree.ready_child("b", 2)
+            worker.beat(work=1)
+            async with asyncio.timeout(30.0):
+                await tree.nursery.child("b", 3)
 
     @in_its_own_time
     async def test_only_one_child_at_a_time_is_worn_out(self):
@@ -289,6 +327,7 @@ class TestHandover:
             await tree.ready_child()
             tree.supervisor.replace("worker", "told to")
             tree.supervisor.replace("worker", "told to again")
+            await tree.ready_child(nth=2)
             await asyncio.sleep(1.0)
 
             assert len(tree.nursery.children) == 2

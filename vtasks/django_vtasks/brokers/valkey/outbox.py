@@ -117,6 +117,7 @@ class Outbox:
         self._is_sending = False
         if isinstance(error, BrokerUnavailable):
             gathered, self._parcels = self._parcels, []
+            gathered, *_ = _encoded(gathered)  # what can never be sent is no matter of this server
             for _, accepted in gathered:
                 _tell(accepted, [None], error)
         elif self._parcels:
