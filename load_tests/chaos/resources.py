@@ -1,24 +1,21 @@
 """Disks that are full, and hosts without memory or room for another process."""
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, close_old_connections
 
 from django_vtasks.errors import BrokerUnavailable
-from load_tests.chaos import dooms, needs
+from load_tests.chaos import cgroups, dooms, needs
 from load_tests.chaos.account import Fault
 from load_tests.chaos.dooms import RESCUED
 from load_tests.chaos.run import Run
 from load_tests.chaos.scenario import Bounds, scenario
 
-CGROUPS = Path("/sys/fs/cgroup")
 MB = 1024 * 1024
 FORKS = 15.0
 """Processes and threads that a worker may try to start a second, on the average, when there is no room for any."""
@@ -56,6 +53,7 @@ def _is_accepted(run: Run) -> bool:
     """Enqueue what needs room, for never: small tasks find some in files that a database has made large before."""
     from load_tests.chaos import tasks
 
+    close_old_connections()  # on which a server has given up
     task: Any = tasks.awork.using(queue_name=PARKED, run_after=datetime.now(UTC) + timedelta(days=1))
     try:
         run.backend.enqueue(task, (run.chance.randbytes(MB // 4).hex(), 0.0), {})
@@ -70,14 +68,13 @@ def no_process_left(run: Run) -> None:
 
     Until then it tries more and more seldom.
     """
-    with _cgroup("pids", run) as group:
-        _ = [(group / "cgroup.procs").write_text(str(process.pid)) for process in run.workers[0].processes()]
-        (group / "pids.max").write_text("1")
+    with cgroups.group("pids", _pids(run)) as group:
+        group.limit(1)
         run.kill(*run.actors().values())
         run.pass_time(run.seconds / 2)
-        early = _failed_forks(group)
+        early = group.refused()
         run.pass_time(run.seconds / 2)
-        failed = _failed_forks(group)
+        failed = group.refused()
         run.bit("forks that failed", failed)
         run.expect(failed <= FORKS * run.seconds, f"{failed} forks were tried in {run.seconds:g} s")
         late = failed - early
@@ -87,14 +84,14 @@ def no_process_left(run: Run) -> None:
             "later": round(2 * late / run.seconds, 1),
         }
         before = run.ended()
-        (group / "pids.max").write_text("max")
+        group.limit(None)
         began = time.monotonic()
         run.until(lambda: run.ended() > before, "tasks run again when there is room", 40.0)
         run.recoveries.append(time.monotonic() - began)
 
 
-def _failed_forks(group: Path) -> int:
-    return int((group / "pids.events").read_text().split()[1])
+def _pids(run: Run) -> list[int]:
+    return [process.pid for process in run.workers[0].processes()]
 
 
 @scenario(8, bites=("processes killed by the kernel",), environment=RESCUED, seconds=8.0,
@@ -103,17 +100,15 @@ def out_of_memory(run: Run) -> None:
     """Let tasks take more memory than the host has: the kernel kills their actors, and they are given up with that."""
     from load_tests.chaos import tasks
 
-    with _cgroup("memory", run) as group:
-        _ = [(group / "cgroup.procs").write_text(str(process.pid)) for process in run.workers[0].processes()]
-        (group / "memory.limit_in_bytes").write_text(str(600 * MB))
+    with cgroups.group("memory", _pids(run)) as group:
+        group.limit(600 * MB)
         task: Any = tasks.doom
         with _deaths_noted(run):
             for _ in run.beats(2.0, 3.0):
                 run.doomed.add(task.enqueue("greedy").id)
             run.until(run.is_doom_done, "the greedy are given up", 40.0)
-        control = dict(line.split() for line in (group / "memory.oom_control").read_text().splitlines())
-        run.bit("processes killed by the kernel", int(control["oom_kill"]))
-        (group / "memory.limit_in_bytes").write_text("-1")
+        run.bit("processes killed by the kernel", group.refused())
+        group.limit(None)
     dooms.judge_times(run)
     said = [entry.failure.message for entry in run.broker.failed(100)]
     for words in ("out of memory", "peak memory"):
@@ -141,18 +136,3 @@ def _deaths_noted(run: Run) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
-
-
-@contextlib.contextmanager
-def _cgroup(controller: str, run: Run) -> Iterator[Path]:
-    """Yield a control group of the run's own, whose processes go back to where they were."""
-    group = CGROUPS / controller / f"vtasks-chaos-{os.getpid()}"
-    group.mkdir()
-    try:
-        yield group
-    finally:
-        for line in (group / "cgroup.procs").read_text().split():
-            with contextlib.suppress(OSError):
-                (group.parent / "cgroup.procs").write_text(line)
-        with contextlib.suppress(OSError):
-            group.rmdir()
