@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from load_tests.chaos import needs
+from load_tests.chaos import account, needs
 from load_tests.chaos.account import Fault
 from load_tests.chaos.grounds import SERVED
 from load_tests.chaos.run import LEASE, Run
@@ -27,11 +27,11 @@ SAME = "workers with the same pid and name"
 FENCED = "late ends refused"
 LONG = 8
 """Tasks that take long, so that a host is at work in any case; what was cut off runs again one after the other."""
-TAKEN_BACK = re.compile(r"^(\S+ \S+) .*Took back \d+ tasks of vanished workers", re.MULTILINE)
-FIRST = LEASE + 0.5
-"""Seconds within which what a host held that is away is taken back. It runs again one by one, as suspects: when that
-which was running does depends on how long the others take that the host had only claimed."""
+TOOK_BACK = re.compile(r"^(\S+ \S+) .*Took back \d+ tasks of vanished workers", re.MULTILINE)
+TAKEN_BACK = LEASE / 3, LEASE + 0.5
+"""Seconds within which what a host held that is away is taken back; sooner only what is left of another host."""
 TAKES_OVER = LEASE * 4 / 3 + 2.5
+"""Seconds within which what was running there runs again: one by one, as suspects, among what was only claimed."""
 HOSTED = {"stores": SERVED, "workers": 0, "rate": 0.0, "needs": (needs.ADMIN, needs.IPROUTE)}
 _numbers = itertools.count(1)
 
@@ -47,7 +47,7 @@ class Host(NamedTuple):
 
 @scenario(4, bites=(KILLED,), bounds=Bounds(again=TAKES_OVER), seconds=12.0, **HOSTED)
 def lose_host(run: Run) -> None:
-    """Kill all processes of a host at once: a worker on another host begins to take over within the lease."""
+    """Kill all processes of a host at once: another takes its tasks back within the lease and half a second."""
     with contextlib.ExitStack() as stack:
         hosts = [stack.enter_context(_host(run)) for _ in range(2)]
         run.begin_feeding()
@@ -57,7 +57,7 @@ def lose_host(run: Run) -> None:
             if at_work:
                 lost = run.chance.choice(at_work)
                 run.kill_worker(lost.worker)
-                _judge_first(run, run.faults[-1])
+                _judge_taken_back(run, run.faults[-1])
                 hosts[hosts.index(lost)] = stack.enter_context(_host(run))
         _finish(run)
 
@@ -81,7 +81,10 @@ def partition_host(run: Run) -> None:
         cut = run.faults.pop()._replace(pids=frozenset(pids))
         run.faults.append(cut)
         run.healed.clear()  # the others went on meanwhile
-        run.recoveries.append(_judge_first(run, cut))
+        _judge_taken_back(run, cut)
+        over = _taken_over(run, cut)
+        run.expect(over <= TAKES_OVER, f"what was cut off ran nowhere within {TAKES_OVER:g} s: {over} s")
+        run.recoveries.append(over)
         run.until(lambda: run.ledger.count("fenced"), "an end that came too late")
         run.bit(FENCED, run.ledger.count("fenced"))
         before = _ends(run, pids)
@@ -129,14 +132,13 @@ def _host(run: Run, name: str | None = None, *, own_pids: bool = False) -> Itera
         worker.kill() if worker in run.ending else run.end(worker)
 
 
-def _judge_first(run: Run, fault: Fault) -> float:
-    """Wait until what a host held that is away is taken back, and hold that against the lease; return the seconds."""
+def _judge_taken_back(run: Run, fault: Fault) -> None:
+    """Wait until what a host held that is away is taken back, and hold that against the lease."""
     with contextlib.suppress(AssertionError):  # which is judged here
         eventually(lambda: _taken_back(run, fault) < float("inf"), "tasks are taken back", TAKES_OVER)
-    first = _taken_back(run, fault)
+    first, latest = _taken_back(run, fault), TAKEN_BACK[1]
     run.facts["first taken back after"] = max(first, run.facts.get("first taken back after", 0.0))
-    run.expect(first <= FIRST, f"nobody took anything back within {FIRST:g} s: {first} s")
-    return first
+    run.expect(first <= latest, f"nobody took anything back within {latest:g} s: {first} s")
 
 
 def _taken_back(run: Run, fault: Fault) -> float:
@@ -145,9 +147,23 @@ def _taken_back(run: Run, fault: Fault) -> float:
     times = [
         datetime.strptime(at, "%Y-%m-%d %H:%M:%S,%f")  # noqa: DTZ007 - likewise
         for worker in run.workers
-        for at in TAKEN_BACK.findall(worker.log)
+        for at in TOOK_BACK.findall(worker.log)
     ]
-    return round(min(((at - began).total_seconds() for at in times if at > began), default=float("inf")), 3)
+    after = [seconds for at in times if (seconds := (at - began).total_seconds()) >= TAKEN_BACK[0]]
+    return round(min(after, default=float("inf")), 3)
+
+
+def _taken_over(run: Run, cut: Fault) -> float:
+    """Return after how many seconds the first of the tasks that were cut off ran elsewhere."""
+    assert cut.pids is not None
+    found = [
+        one.start - cut.began
+        for runs in account.executions(run.ledger.events()).values()
+        if any(one.pid in cut.pids and one.start < cut.began < (one.end or cut.ended) for one in runs)
+        for one in runs
+        if one.pid not in cut.pids and one.start > cut.began
+    ]
+    return round(min(found, default=float("inf")), 3)
 
 
 def _status(host: Host, port: int) -> int:

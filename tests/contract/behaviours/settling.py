@@ -9,6 +9,9 @@ from tests.contract.given import ALICE, BOB, FAILURE, a_task, tasks
 from tests.contract.steps import SOON, crash, every_ending, ids, ids_of, picture, take, take_one
 from tests.contract.threads import aside
 
+HOLDS: dict[type, tuple[int, int]] = {Ack: (0, 0), Bury: (0, 1), Release: (1, 0), Retry: (1, 0)}
+"""How many tasks wait, and how many have failed, after one of them."""
+
 
 class Settling:
     async def test_an_acknowledged_task_is_gone(self, broker):
@@ -122,6 +125,15 @@ class Settling:
         answers = await broker.settle(ALICE, [ending(claim), Ack(other), Ack(claim), Bury(claim, FAILURE)])
 
         assert answers == [True, True, False, False]
+        waiting, failed = HOLDS[type(ending(claim))]
+        assert await aside(broker.depth, "mail") == Depth(waiting=waiting, delayed=0, running=0)
+        assert await aside(broker.failed_count) == failed
+
+    async def test_of_two_acknowledgements_of_one_claim_in_one_call_the_first_holds(self, broker):
+        await broker.apush(tasks(2))
+        claim, other = await take(broker)
+
+        assert await broker.settle(ALICE, [Ack(claim), Ack(other), Ack(claim)]) == [True, True, False]
 
     @every_ending
     async def test_a_settlement_after_a_reclaim_is_refused(self, broker, ending):
