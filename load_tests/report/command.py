@@ -26,13 +26,14 @@ def run(arguments: argparse.Namespace) -> None:
         lines = results.read(arguments.results)
         if not lines:
             sys.exit("There are no results in there.")
+        if arguments.keep:
+            kept.write(arguments.keep, lines)
+            lines = results.read([arguments.keep])  # so that whoever makes the report of these again gets the same
         summaries = divide(lines)
         if document := arguments.into:
             document.write_text(quotes.quote(document.read_text(), summaries))
     except (OSError, results.BadLineError, quotes.NotInReportError) as error:
         sys.exit(str(error))
-    if arguments.keep:
-        kept.write(arguments.keep, lines)
     write(summaries, arguments.out)
     print((arguments.out / "report.md").read_text())
     print(f"{arguments.out}/report.html")

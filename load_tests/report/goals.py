@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from load_tests.bench.results import OWN
@@ -10,6 +10,8 @@ from load_tests.figures import number
 from load_tests.report.summary import Key, Spread, Summary
 
 US = "vtasks"
+NEAR_CEILING = 0.87 * 10_000
+"""Tasks of 10 ms a second, of those that a hundred at a time can be: see docs/adr/0020-near-a-ceiling-is-enough.md."""
 
 
 class Kind(Enum):
@@ -27,9 +29,11 @@ class Goal:
     key: Key
     kind: Kind
     limit: float
+    enough: float | None = None
+    """What meets it as well: a figure with a ceiling is no multiple of a baseline that comes near it."""
 
     def __str__(self) -> str:
-        return self.kind.value.format(f"{self.limit:g}")
+        return self.kind.value.format(f"{self.limit:g}") + ("" if self.enough is None else f" or ≥ {self.enough:,g}")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class Verdict:
     @property
     def is_met(self) -> bool | None:
         """Tell whether it is met, None where there is nothing to compare with."""
+        enough = self.goal.enough
+        if enough is not None and self.ours.median is not None and self.ours.median >= enough:
+            return True
         value = self.ours if self.goal.kind is Kind.AT_MOST else self.ratio
         if value is None:
             return None
@@ -100,7 +107,7 @@ GOALS = [
     _goal("valkey", "noop", "tasks/s", Kind.TIMES_AT_LEAST, 10),
     _goal("valkey", "noop_two", "tasks/s", Kind.TIMES_AT_LEAST, 14),
     _goal("valkey", "noop_sync", "tasks/s", Kind.TIMES_AT_LEAST, 5),
-    _goal("valkey", "sleep", "tasks/s", Kind.TIMES_AT_LEAST, 3.2),
+    replace(_goal("valkey", "sleep", "tasks/s", Kind.TIMES_AT_LEAST, 3.2), enough=NEAR_CEILING),
     _goal("valkey", "enqueue", "one/s", Kind.TIMES_AT_LEAST, 1.8),
     _goal("valkey", "enqueue", "one async/s", Kind.TIMES_AT_LEAST, 1.8),
     _goal("valkey", "enqueue", "50 at a time/s", Kind.TIMES_AT_LEAST, 8),
@@ -109,7 +116,7 @@ GOALS = [
     _goal("valkey", "latency", "p99 ms", Kind.TIMES_AT_MOST, 0.6),
     _goal("postgres", "noop", "tasks/s", Kind.TIMES_AT_LEAST, 50),
     _goal("postgres", "noop_two", "tasks/s", Kind.TIMES_AT_LEAST, 60),
-    _goal("postgres", "sleep", "tasks/s", Kind.TIMES_AT_LEAST, 25),
+    replace(_goal("postgres", "sleep", "tasks/s", Kind.TIMES_AT_LEAST, 25), enough=NEAR_CEILING),
     _goal("postgres", "latency", "p50 ms", Kind.AT_MOST, 4),
     _goal("postgres", "latency", "p99 ms", Kind.AT_MOST, 10),
     _goal("postgres", "enqueue", "one/s", Kind.TIMES_AT_LEAST, 1.5),

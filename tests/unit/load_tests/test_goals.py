@@ -16,10 +16,23 @@ from tests.unit.load_tests.lines import both, line
         (both([0.7], [1.0], scenario="latency", figure="p50 ms"), False),
         ([line(4.0, backend="postgres", scenario="latency", figure="p50 ms")], True),
         ([line(4.1, backend="postgres", scenario="latency", figure="p50 ms")], False),
+        (both([8700], [8000], scenario="sleep"), True),
+        (both([8699], [8000], scenario="sleep"), False),
         ([line(None, scenario="restart", figure="ms to run again")], False),
         ([line(100)], None),
     ],
-    ids=["10×", "9.9×", "0.6×", "0.7×", "4 ms", "4.1 ms", "never", "nothing to compare with"],
+    ids=[
+        "10×",
+        "9.9×",
+        "0.6×",
+        "0.7×",
+        "4 ms",
+        "4.1 ms",
+        "87 % of the ceiling",
+        "less",
+        "never",
+        "nothing to compare with",
+    ],
 )
 def test_a_goal_is_met_by_the_median(lines, met):
     (verdict,) = goals.judge(Summary(lines))

@@ -42,6 +42,17 @@ def test_a_document_that_quotes_what_is_not_there_is_left_as_it_is(tmp_path):
     assert "old" in document.read_text()
 
 
+def test_what_a_document_quotes_is_what_is_kept(tmp_path):
+    document, lines, keep = tmp_path / "document.md", tmp_path / "lines.jsonl", tmp_path / "kept.jsonl"
+    document.write_text(QUOTES)
+    found = both([1_234_567.8], [10])
+    lines.write_text("".join(f"{line.to_json()}\n" for line in found))
+    command.run(arguments(lines, document, tmp_path, f"--keep={keep}"))
+    text = document.read_text()
+    assert "| vtasks | 1,234,570 |" in text
+    assert quotes.quote(text, divide(results.read([keep]))) == text
+
+
 def test_the_benchmarks_page_says_what_the_report_on_the_kept_results_says():
     text = DOCUMENT.read_text()
     assert bool(KEPT) == bool(quotes.titles(text))
@@ -52,9 +63,9 @@ def test_the_kept_results_are_small():
     assert sum(path.stat().st_size for path in KEPT) < LARGE
 
 
-def arguments(lines, document, out):
+def arguments(lines, document, out, *more):
     import argparse
 
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    return parser.parse_args([str(lines), f"--into={document}", f"--out={out}"])
+    return parser.parse_args([str(lines), f"--into={document}", f"--out={out}", *more])
