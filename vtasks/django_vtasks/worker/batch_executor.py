@@ -119,7 +119,7 @@ class BatchExecutor(Executor):
         return None
 
     def _told_of(self, runs: Sequence[Run], fates: Fates) -> list[_Ended]:
-        """Note the end of each run; return those of which somebody is told."""
+        """Return the ends of which somebody is told, noted in their runs."""
         if self._observer.tells_of_success():
             return _ended(runs, fates)
         return [each for each in _ended(runs, fates) if each[1] is not None] if fates else []

@@ -18,8 +18,10 @@ FRONT, BACK = "+", "-"
 MUTEX, KEPT, NO_LOCK = "m", "k", "-"
 LONGEST_ID = 64
 _ID = re.compile(rf"[!-~]{{1,{LONGEST_ID}}}")
-_WRONG_ID = "The payload has another id than its entry, or one that is not 1 to 64 printable ASCII characters."
-_HEADER = re.compile(rb"1 ([!-~]{1,64}) (\d{1,9}) (\d{1,9}) ([+-]) (\S{1,100})\n")
+_WRONG_ID = (
+    f"The payload has another id than its entry, or one that is not 1 to {LONGEST_ID} printable ASCII characters."
+)
+_HEADER = re.compile(rb"1 (%b) (\d{1,9}) (\d{1,9}) ([+-]) (\S{1,100})\n" % _ID.pattern.encode())
 
 
 class Entry(NamedTuple):
