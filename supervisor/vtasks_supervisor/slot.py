@@ -198,7 +198,7 @@ class Slot:
         life = self._current
         if life is not None and not life.ready.is_set():
             patience = self.spec.start_timeout + self.spec.dump_grace + KILL_TIMEOUT
-            await first_of(life.ready.wait(), _done(life.child.exited), self._stopped.wait(), timeout=patience)
+            await first_of(life.ready.wait(), _done(life.child.exited), timeout=patience)
         return self._current
 
     async def _raise_successor(self) -> bool:
