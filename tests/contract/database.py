@@ -339,6 +339,36 @@ class DatabaseContract(BrokerContract):
             answer.set()
             await electing
 
+    @pytest.mark.parametrize("late", ["renewal", "making"])
+    def test_a_renewal_that_is_held_up_until_its_lease_was_ended_leaves_none(self, late, broker, monkeypatch):
+        """A slow line: nobody waits for the renewal any more, whose thread does not know that."""
+        let_go, is_over = threading.Event(), threading.Event()
+        holder, name = (broker._leases, "_in_time") if late == "renewal" else (broker._leases._tables, "nodes")
+        go_on, renew = getattr(holder, name), broker._leases.renew
+
+        def hold_up(*args, **conditions):
+            if not conditions:
+                let_go.wait(SOON)
+            return go_on(*args, **conditions)
+
+        def then_tell(*args):
+            try:
+                return renew(*args)
+            finally:
+                is_over.set()
+
+        monkeypatch.setattr(broker._leases, "renew", then_tell)
+        monkeypatch.setattr(holder, name, hold_up)
+        with pytest.raises(BrokerUnavailable):
+            broker.renew("east", 0.2)
+
+        broker.leave("east")
+        let_go.set()
+        assert is_over.wait(SOON)
+        assert "east" not in broker.nodes()
+        assert broker.renew("east", 60.0) is False
+        assert "east" in broker.nodes(), "who comes back has a lease of its own"
+
     async def test_a_retrial_that_ends_half_way_leaves_the_task_where_it_was(self, broker, backdoor, monkeypatch):
         await broker.apush([task := a_task(unique=throttle())])
         await broker.settle(ALICE, [Bury(await take_one(broker), FAILURE)])

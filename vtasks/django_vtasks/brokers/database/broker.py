@@ -351,7 +351,8 @@ class DatabaseBroker:
     def renew(self, node: str, ttl: float) -> bool:
         """Extend a node's lease by ``ttl`` seconds from now."""
         self._lease_gateway.deadline = min(self._lease_gateway.deadline, ttl / 2)
-        return self._apart(lambda _: self._leases.renew(node, ttl))
+        ends = self._leases.ends
+        return self._apart(lambda _: self._leases.renew(node, ttl, ends))
 
     def leave(self, node: str) -> None:
         """End a node's lease and give back what it holds."""

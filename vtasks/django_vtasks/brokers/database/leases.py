@@ -32,18 +32,28 @@ class Leases:
     def __init__(self, tables: Tables, rescue: Rescue) -> None:
         self._tables = tables
         self._rescue = rescue
+        self.ends = 0
+        """How many leases were ended here."""
 
-    def renew(self, node: str, ttl: float) -> bool:
-        """Extend a lease; False when it had to be made anew."""
+    def renew(self, node: str, ttl: float, ends: int) -> bool:
+        """Extend a lease; False when it had to be made anew.
+
+        ``ends`` is what the attribute was when this was called for: what a slow line has held up until the lease was
+        ended makes none, as nobody would end that.
+        """
         with self._connection.cursor() as cursor:
             cursor.execute(self._in_time(_RENEW), [microseconds(ttl), node])
             if cursor.rowcount:
                 return True
-        self._tables.nodes().create(name=node, expires=from_now(ttl))
+        if ends == self.ends:
+            self._tables.nodes().create(name=node, expires=from_now(ttl))
+            if ends != self.ends:  # it was ended before this was there to be deleted
+                self._tables.nodes(name=node).delete()
         return False
 
     def leave(self, node: str) -> None:
         """End a lease and give back what its owners hold."""
+        self.ends += 1
         with self._tables.transaction():
             self._tables.nodes(name=node).delete()
             self._tables.give_back(self._tables.tasks(node=node, state=TaskState.RUNNING))
