@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from load_tests import own
+from load_tests import endings, own
 from load_tests.arguments import count
 from load_tests.bench import command
 from load_tests.bench.stores import BACKENDS, DURABLE
@@ -60,4 +60,5 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    endings.in_good_order()
     main()

@@ -1,10 +1,8 @@
 """``python -m load_tests bench``: the parser, the progress bar, and where the results go."""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from load_tests.arguments import at_least, count, positive, seed_of
 from load_tests.bench import contender as contenders
@@ -47,7 +45,6 @@ def given(arguments: argparse.Namespace) -> list[str]:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, with a bar on the terminal, a line for each result, and all of it in a file."""
     matrix = _matrix(arguments)
-    signal.signal(signal.SIGTERM, _exit)  # no workers are left behind
     out: Path = arguments.out or Path(".cache/bench/results.jsonl")
     from rich.console import Console
     from rich.progress import (
@@ -80,10 +77,6 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{out}")
     if broken := [line for line in lines if not line.is_valid and not line.skipped]:
         sys.exit(f"{len(broken)} of {len(lines)} measurements failed or are invalid.")
-
-
-def _exit(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(1)
 
 
 def _matrix(arguments: argparse.Namespace) -> Matrix:

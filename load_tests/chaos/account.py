@@ -13,6 +13,10 @@ from load_tests.chaos.ledger import Event
 
 SHARE = 0.9
 WINDOW = 1.0
+SLOWER = 0.5
+"""The part of the usual rate below which calls may not fall: a busy machine slows down everybody, but not so far."""
+FEW = 2
+"""Of fewer calls there is no rate."""
 UNSETTLED = 0.5
 """Seconds within which a worker has settled what has ended, so that it can be run again only for a fault until then."""
 
@@ -98,6 +102,8 @@ class Account(NamedTuple):
     """Ran although nobody had asked for them."""
     unsettled: list[str]
     """Ran to their end, which no store has taken in, although no fault was in the way."""
+    rebuffed: list[str]
+    """Refused to whoever enqueued, although no fault was in the way."""
     at_once: int
     """The most that ran in one process at the same time."""
 
@@ -162,6 +168,7 @@ def account(
         overlaps=_overlaps(accepted, tried, runs),
         strangers=sorted(runs.keys() - tried.keys()) if tried else [],
         unsettled=_unsettled(accepted, runs, acked | set(failed), _answered_late(events, ids, faults), faults),
+        rebuffed=_rebuffed(events, tried, faults),
         at_once=_most_at_once([run for of_key in runs.values() for run in of_key], faults),
     )
 
@@ -195,14 +202,19 @@ def of_queue(events: Iterable[Event], queue: str) -> list[Event]:
     return [event for event in events if event.key in keys]
 
 
-def comeback(events: Sequence[Event], healed: float, usual: float) -> float | None:
-    """Return how many seconds after a time the ends reached nine tenths of their usual rate for a second.
+def part_asked(events: Iterable[Event], usual: float, since: float, until: float = inf) -> float:
+    """Return the part of a usual rate at which calls were tried in some time, but no less than may be.
 
-    More than is enqueued by then need not end: the machine may have become slower for everybody.
+    Those that were refused count: whoever refuses most of them is not back with the few that are left.
     """
-    asked = [event.at for event in events if event.kind == "accept" and event.at >= healed]
-    if len(asked) > 1:
-        usual = min(usual, len(asked) / max(asked[-1] - healed, WINDOW))
+    tried = [event.at for event in events if event.kind == "try" and since <= event.at < until]
+    if len(tried) < FEW or not usual:
+        return 1.0
+    return min(1.0, max(SLOWER, len(tried) / max(tried[-1] - since, WINDOW) / usual))
+
+
+def comeback(events: Iterable[Event], healed: float, usual: float) -> float | None:
+    """Return how many seconds after a time the ends reached nine tenths of a rate for a second."""
     ends = sorted(event.at for event in events if event.kind == "end" and event.at >= healed)
     for first in ends:
         if bisect_right(ends, first + WINDOW) - bisect_left(ends, first) >= SHARE * usual * WINDOW:
@@ -293,6 +305,17 @@ def _overlaps(
             if is_later and ends and min(ends) > other.at:
                 found.append(other.key)
     return found
+
+
+def _rebuffed(events: Iterable[Event], tried: Mapping[str, float], faults: Iterable[Fault]) -> list[str]:
+    """Return the calls that were refused although no fault met everybody while they were on their way."""
+    faults = [fault for fault in faults if fault.pids is None]
+    return sorted(
+        event.key
+        for event in events
+        if event.kind == "error"
+        and not any(fault.began <= event.at and tried.get(event.key, event.at) <= fault.ended for fault in faults)
+    )
 
 
 def _twice(settled: Iterable[Event], faults: Sequence[Fault]) -> set[str]:

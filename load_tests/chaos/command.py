@@ -150,17 +150,21 @@ def _apart(name: str, kind: str, seed: int, arguments: argparse.Namespace, deadl
 
 
 def _run(command: list[str], patience: float) -> str:
-    """Run a command; return what there is to say of its end if it has made no report.
-
-    What takes too long is told to end, so that it takes its servers along, and then made to.
-    """
+    """Run a command; return what there is to say of its end if it has made no report."""
     if patience <= 0:
         return "no time was left for it"
     process = subprocess.Popen(command)
     try:
         return f"the run itself broke, exit code {process.wait(patience)}"
     except subprocess.TimeoutExpired:
-        process.terminate()
+        return f"the run had not ended after {patience:.0f} s"
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Tell a run to end, so that it takes its servers along, and then make it, with all that it has started."""
+    process.terminate()
     try:
         process.wait(GRACE)
     except subprocess.TimeoutExpired:
@@ -169,4 +173,3 @@ def _run(command: list[str], patience: float) -> str:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         process.wait()
-    return f"the run had not ended after {patience:.0f} s"

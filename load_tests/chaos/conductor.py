@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -33,7 +32,6 @@ TYPED = ("django_vtasks.errors.", "django.db.utils.")
 def conduct(scenario: Scenario, kind: str, *, seed: int, seconds: float, keep: Path | None = None) -> dict[str, Any]:
     """Run a scenario on a store of a kind; return the report. Logs and ledger are left in ``keep`` after a failure."""
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends this early shall find nothing left
     with contextlib.ExitStack() as stack:
         make = scenario.ground or grounds.GROUNDS[kind]
         ground = stack.enter_context(grounds.ground(make, scenario.disk))
@@ -58,8 +56,7 @@ def _keep(directory: Path, target: Path) -> None:
 
 def _set_up(run: Run) -> None:
     os.environ.update(run.environment())
-    for number in (signal.SIGINT, signal.SIGQUIT):  # a shell lets what it runs in the background ignore them
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell lets what it runs in the background ignore it
     import django
     from django.core.management import call_command
 
@@ -166,6 +163,7 @@ def _hold_against_bounds(run: Run, found: Account, delays: list[float], backs: l
     run.expect(bounds.loses or not found.overlaps, f"accepted while its equal was under way: {_few(found.overlaps)}")
     run.expect(not found.strangers, f"ran unasked: {_few(found.strangers)}")
     run.expect(not found.unsettled, f"ended, and no store was told: {_few(found.unsettled)}")
+    run.expect(not found.rebuffed, f"refused for no reason: {_few(found.rebuffed)}")
     most = run.scenario.slots * bounds.namesakes
     run.expect(found.at_once <= most, f"{found.at_once} tasks at once in a process that may run {most}")
     if bounds.again is not None:

@@ -78,8 +78,9 @@ class Served(Ground):
         return self.server.process is not None and self.server.process.poll() is None
 
     def processes(self) -> list[psutil.Process]:
-        """Return the server's processes."""
-        assert self.server.process is not None
+        """Return the server's processes; none where it has not come to start."""
+        if self.server.process is None:
+            return []
         with contextlib.suppress(psutil.NoSuchProcess):
             first = psutil.Process(self.server.process.pid)
             return [first, *first.children(recursive=True)]

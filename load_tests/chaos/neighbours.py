@@ -2,7 +2,7 @@
 
 import time
 
-from load_tests.chaos import queues
+from load_tests.chaos import account, queues
 from load_tests.chaos.run import Run
 
 COST = 0.1
@@ -12,9 +12,14 @@ TIMES, SLACK = 2.0, 0.1
 
 
 def judge_rate(run: Run, queue: str, since: float, until: float | None = None) -> None:
-    """Hold how many calls to a queue ended in some time, up to now, against how many were accepted."""
+    """Hold how many calls to a queue ended in some time, up to now, against how many were accepted.
+
+    That is no fewer than a busy machine may let through: a producer must not be held up either.
+    """
     events, until = run.ledger.events(), until or time.monotonic()
     asked = len(queues.accepted(events, queue, since, until))
+    least = account.SLOWER * run.usual_of[queue] * (until - since)
+    run.expect(asked >= least, f"queue {queue} took in {asked} meanwhile, and {least:.0f} at least were to be")
     ended = queues.ended(events, queue, since, until)
     run.facts |= {"asked of the other queue": asked, "ended there": ended}
     run.expect(asked and ended >= (1 - COST) * asked, f"queue {queue} ended {ended} of {asked} meanwhile")

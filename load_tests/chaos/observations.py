@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from django.db import close_old_connections
@@ -80,8 +81,11 @@ class Observations:
     def comeback(self, healed: float) -> float | None:
         """Return how many seconds after an outage each queue was back at its usual rate; None: one of them is not."""
         events = self.ledger.events()
+        following = min((fault.began for fault in self.faults if fault.began > healed), default=inf)
+        part = account.part_asked(events, self.usual, healed, following)  # what is not asked for need not end
         backs = [
-            account.comeback(account.of_queue(events, queue), healed, usual) for queue, usual in self.usual_of.items()
+            account.comeback(account.of_queue(events, queue), healed, part * usual)
+            for queue, usual in self.usual_of.items()
         ]
         return None if None in backs else max(filter(None, backs), default=0.0)
 

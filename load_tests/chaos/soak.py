@@ -28,6 +28,8 @@ FAILED = "tasks that failed"
 REPLACED = "times all actors were replaced"
 TICK = {"task": "load_tests.chaos.tasks.tick", "schedule": 2, "args": ["tick"]}
 MINUTE = 60.0
+STEADY = 0.9
+"""The part of the rate that is asked for at which calls must be made: a load that falls behind shows less."""
 SHORTEST = 2.5
 """Minutes in which all actors are replaced once for sure, and looked at afterwards."""
 
@@ -60,6 +62,8 @@ class Endurance:
             self.times.append(time.monotonic() - began)
             self.samples.append(samples.sample(run))
             run.bit("samples")
+        run.facts["calls per second"] = pace = round(run.ledger.count("try") / (time.monotonic() - began), 1)
+        run.expect(pace >= STEADY * run.scenario.rate, f"{pace:g} calls a second were made, not {run.scenario.rate:g}")
         for name, found in self.slopes().items():
             run.expect(
                 found.trend is not Trend.GROWS, f"{name} grows by {found.per_hour:.3g} ± {found.error:.2g} an hour"
@@ -90,6 +94,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--rate", type=positive, default=200.0, help="tasks per second (default: 200)")
     parser.add_argument("--seed", type=int, help="of all that chance decides (default: another one each time)")
     parser.add_argument("--out", type=Path, help="append a line of JSON, with all samples")
+    parser.add_argument("--keep", type=Path, help="a directory for logs and ledger if something did not hold")
     parser.set_defaults(run=run_soak)
 
 
@@ -108,8 +113,12 @@ def run_soak(arguments: argparse.Namespace) -> None:
         settings={"VTASKS_SCHEDULE": {"tick": TICK}, "VTASKS_DLQ_CAP": FAILED_CAP},
     )
     seed = seed_of(arguments.seed)
-    report = conductor.conduct(scenario, arguments.backend, seed=seed, seconds=MINUTE * arguments.minutes)
-    print(tables.line(report), endurance.table(), *tables.origins([report]), sep="\n", flush=True)
-    if arguments.out:
-        append(arguments.out, json.dumps(report | {"times": endurance.times, "samples": endurance.samples}))
+    report = tables.without_end(scenario.name, arguments.backend, seed, "it was broken off")
+    try:
+        seconds = MINUTE * arguments.minutes
+        report = conductor.conduct(scenario, arguments.backend, seed=seed, seconds=seconds, keep=arguments.keep)
+        print(tables.line(report), endurance.table(), *tables.origins([report]), sep="\n", flush=True)
+    finally:
+        if arguments.out:
+            append(arguments.out, json.dumps(report | {"times": endurance.times, "samples": endurance.samples}))
     sys.exit(report["verdict"] != Verdict.OK)

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from load_tests import endings
 from load_tests.chaos.account import Fault
 from load_tests.chaos.conductor import conduct
 from load_tests.chaos.queues import EVER
@@ -31,6 +32,7 @@ def wait(run: Run) -> None:
 
 
 if __name__ == "__main__":
+    endings.in_good_order()
     way, report, *outage = sys.argv[1:]
     of_store = "Honest" if way == CROWDED else way
     backend = {"BACKEND": "tests.integration.broken.Backend", "OPTIONS": {"WAY": of_store}}

@@ -1,7 +1,7 @@
 """A backend whose store breaks a promise, by its option WAY."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import override
@@ -9,8 +9,10 @@ from typing import override
 from django.db import connections
 
 from django_vtasks.backends.db import DatabaseTaskBackend
-from django_vtasks.brokers.base import Ack, Claim, Owner, Release, Settlement
+from django_vtasks.brokers.base import Ack, Claim, Owner, Release, Settlement, nothing
 from django_vtasks.brokers.database import DatabaseBroker
+from django_vtasks.envelope import Envelope
+from django_vtasks.errors import BrokerUnavailable
 
 NTH = 20
 
@@ -90,7 +92,18 @@ class KeepsLease(Honest):
         pass
 
 
-WAYS = {kind.__name__: kind for kind in (Honest, Loses, RunsTwice, RunsTwiceInSilence, TellsNobody, KeepsLease)}
+class Refuses(Honest):
+    """Refuse what it could take."""
+
+    @override
+    def push(self, envelopes: Sequence[Envelope], meanwhile: Callable[[], object] = nothing) -> list[bool]:
+        if self.is_time():
+            raise BrokerUnavailable("Not now.")
+        return super().push(envelopes, meanwhile)
+
+
+KINDS = Honest, Loses, RunsTwice, RunsTwiceInSilence, TellsNobody, KeepsLease, Refuses
+WAYS = {kind.__name__: kind for kind in KINDS}
 
 
 @cache

@@ -1,11 +1,18 @@
 """The harness that puts workers under faults, from its command line to its verdict."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.integration.probes import eventually
 from tests.integration.workers import ROOT
 
 
@@ -43,6 +50,43 @@ def test_a_fault_that_meets_nobody_is_no_success(chaos):
     assert report["problems"] == []
 
 
+@pytest.fixture
+def place():
+    """Return a directory that servers which run as another user may enter."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_whoever_ends_it_early_finds_nothing_left_of_it(place, number):
+    environment = os.environ | {"TMPDIR": str(place)}
+    command = [sys.executable, "-m", "load_tests", "chaos", "--scenario", "kill-actor", "--backend", "postgres"]
+    command += ["--scenario", "kill-all-actors"]  # two, so that there is a process for each
+    run = psutil.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    eventually(lambda: "runworker" in _commands(run), "there is a worker", 60.0)
+    started = run.children(recursive=True)
+
+    if number == signal.SIGINT:
+        os.killpg(run.pid, number)  # as a terminal does
+    else:
+        run.send_signal(number)
+
+    assert run.wait(60.0) == 128 + number
+    _, left = psutil.wait_procs(started, 10.0)
+    assert left == []
+    assert list(place.iterdir()) == []
+
+
+def _commands(run):
+    """Return the command lines of all that a run has started."""
+    found = []
+    for process in run.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += process.cmdline()
+    return found
+
+
 @pytest.mark.parametrize(
     ("way", "found"),
     [
@@ -53,6 +97,8 @@ def test_a_fault_that_meets_nobody_is_no_success(chaos):
         ("Loses", ["lost: "]),
         ("RunsTwice", ["run again for no reason: ", "ended twice: "]),
         ("TellsNobody", ["ended, and no store was told: "]),
+        ("Refuses", ["refused for no reason: "]),
+        ("Refuses outage", []),
         ("Crowds", ["tasks at once in a process that may run 8"]),
         ("KeepsLease", ["leases are left: ", "something is left in vtasks_node"]),
     ],

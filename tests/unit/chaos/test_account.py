@@ -16,6 +16,7 @@ from load_tests.chaos.account import (
     interrupted,
     judge,
     of_queue,
+    part_asked,
 )
 from load_tests.chaos.ledger import Event, Ledger, Pen
 
@@ -248,6 +249,21 @@ class TestUniqueCalls:
         assert found.overlaps == []
 
 
+class TestRefusals:
+    def refused(self, tried=1.0, at=2.0):
+        return [Event("try", "a", tried, FEEDER), Event("error", "a", at, FEEDER, note="django.db.utils.Error 1.000")]
+
+    def test_are_for_no_reason_while_no_fault_is_in_the_way_of_everybody(self):
+        assert add_up(self.refused()).rebuffed == ["a"]
+        assert add_up(self.refused(), faults=[kill(1.5, WORKER)]).rebuffed == ["a"]
+
+    @pytest.mark.parametrize(
+        ("began", "ended", "is_excused"), [(0, 0.9, 0), (0, 1, 1), (1.5, 1.6, 1), (2, 9, 1), (2.1, 9, 0)]
+    )
+    def test_are_excused_by_an_outage_while_the_call_was_on_its_way(self, began, ended, is_excused):
+        assert add_up(self.refused(), faults=[Fault("outage", began, ended)]).rebuffed == ["a"] * (not is_excused)
+
+
 class TestRecovery:
     def test_is_from_the_kill_to_the_next_run_of_the_same_task(self):
         events = [*ran("a", 1), *ran("b", 1, 1.5), *ran("a", 3.5, 4, OTHER)]
@@ -278,6 +294,27 @@ class TestRecovery:
 
         assert comeback([*slow, *fast], 10.0, usual=10.0) == 3.0
         assert comeback(slow, 10.0, usual=10.0) is None
+
+    @pytest.mark.parametrize(
+        ("pause", "part"),
+        [(0.05, 1.0), (0.1, 1.0), (0.125, 0.8), (1.0, 0.5)],
+        ids=["more", "same", "slower", "too slow"],
+    )
+    def test_is_of_what_is_asked_for_but_a_machine_is_not_slower_than_by_half(self, pause, part):
+        tries = [Event("try", f"t{n}", 10 + (n + 1) * pause, FEEDER) for n in range(40)]
+
+        assert part_asked(tries, 10.0, 10.0) == pytest.approx(part)
+
+    def test_asks_for_what_was_refused_and_not_for_what_comes_after_the_next_outage(self):
+        refused = [Event("try", f"t{n}", 10 + n * 0.1, FEEDER) for n in range(21)]
+        later = [Event("try", f"l{n}", 20 + n, FEEDER) for n in range(20)]
+
+        assert part_asked([*refused, *later], 10.0, 10.0, 20.0) == 1.0
+        assert part_asked([*refused, *later], 10.0, 10.0) == 0.5
+
+    def test_asks_for_everything_where_there_is_no_rate(self):
+        assert part_asked([Event("try", "t1", 11.0, FEEDER)], 10.0, 10.0) == 1.0
+        assert part_asked([Event("try", f"t{n}", 11.0, FEEDER) for n in range(9)], 0.0, 10.0) == 1.0
 
 
 class TestLedger:

@@ -94,6 +94,7 @@ def test_nothing_is_wrong_with_nothing(judged):
         ("overlaps", "accepted while its equal was under way: t1"),
         ("strangers", "ran unasked: t1"),
         ("unsettled", "ended, and no store was told: t1"),
+        ("rebuffed", "refused for no reason: t1"),
     ],
 )
 def test_each_key_that_breaks_a_promise_is_a_problem(judged, field, problem):

@@ -9,6 +9,7 @@ from load_tests.chaos.scenario import SCENARIOS
 
 FEEDER, WORKER = 1, 2
 SINCE, UNTIL = 10.0, 20.0
+USUAL = 20.0
 
 
 @pytest.fixture
@@ -19,6 +20,7 @@ def judged(tmp_path, monkeypatch):
 
     def judge(what, before, meanwhile):
         run = Observations(SCENARIOS["herd"], Ground(tmp_path), tmp_path)
+        run.usual_of["other"] = USUAL
         events = [*_calls("before", 0.0, before), *_calls("meanwhile", SINCE, meanwhile)]
         monkeypatch.setattr(run.ledger, "events", lambda: sorted(events, key=lambda event: event.at))
         what(run, "other", SINCE, UNTIL)
@@ -45,7 +47,16 @@ def test_a_queue_that_ends_less_is_a_problem(judged):
 
 
 def test_a_queue_of_which_nothing_is_asked_shows_nothing(judged):
-    assert judged(neighbours.judge_rate, [0.1], []) == ["queue other ended 0 of 0 meanwhile"]
+    assert judged(neighbours.judge_rate, [0.1], []) == [
+        "queue other took in 0 meanwhile, and 100 at least were to be",
+        "queue other ended 0 of 0 meanwhile",
+    ]
+
+
+def test_a_queue_whose_producer_is_held_up_is_a_problem_although_it_ends_all_that_comes(judged):
+    assert judged(neighbours.judge_rate, [], [0.1] * 99) == [
+        "queue other took in 99 meanwhile, and 100 at least were to be"
+    ]
 
 
 def test_waits_that_are_hardly_longer_are_none(judged):

@@ -14,10 +14,14 @@ class Calendar:
     """A run whose time passes at once, and which notes what happens in it."""
 
     seconds = 3600.0
+    scenario = SimpleNamespace(rate=10.0)
 
     def __init__(self, monkeypatch):
         self.now = 0.0
         self.problems: list[str] = []
+        self.facts: dict[str, float] = {}
+        self.pace = 9.5
+        self.ledger = SimpleNamespace(count=lambda kind: self.pace * self.now if kind == "try" else 0)
         self.counts: dict[str, int] = {}
         self.workers = [SimpleNamespace(send=lambda _number: None)]
         self.chance = SimpleNamespace(uniform=lambda *_: 30.0, choice=lambda of: of[0])
@@ -97,6 +101,15 @@ def test_what_grows_only_until_caches_are_warm_is_flat(run, monkeypatch):
     assert run.problems == []
 
 
+def test_a_load_that_falls_behind_is_a_problem(run, monkeypatch):
+    monkeypatch.setattr(samples, "sample", lambda _run: {"flat": 7.0})
+    run.pace = 8.9
+
+    Endurance()(run)
+
+    assert run.problems == ["8.9 calls a second were made, not 10"]
+
+
 class TestReport:
     @pytest.fixture
     def end(self, monkeypatch):
@@ -108,7 +121,7 @@ class TestReport:
             return tables.without_end("soak", kind, 7, "too short")
 
         monkeypatch.setattr(conductor, "conduct", conduct)
-        options = {"rate": 200.0, "backend": "sqlite", "seed": None, "minutes": 20.0}
+        options = {"rate": 200.0, "backend": "sqlite", "seed": None, "minutes": 20.0, "keep": None}
         return lambda out: soak.run_soak(argparse.Namespace(**options, out=out))
 
     def test_is_written_into_a_directory_that_was_not_there(self, end, tmp_path):
@@ -118,6 +131,21 @@ class TestReport:
             end(out)
 
         assert json.loads(out.read_text())["samples"] == [{"flat": 7.0}] * 20
+
+    def test_of_a_soak_that_was_broken_off_has_its_samples(self, end, tmp_path, monkeypatch):
+        def break_off(scenario, _kind, **_):
+            scenario.inject.times, scenario.inject.samples = [5.0], [{"flat": 7.0}]
+            raise SystemExit(143)
+
+        monkeypatch.setattr(conductor, "conduct", break_off)
+        out = tmp_path / "soak.jsonl"
+
+        with pytest.raises(SystemExit, match="143"):
+            end(out)
+
+        report = json.loads(out.read_text())
+        assert (report["verdict"], report["problems"]) == ("FAIL", ["it was broken off"])
+        assert report["samples"] == [{"flat": 7.0}]
 
     def test_is_printed_also_when_it_cannot_be_written(self, end, tmp_path, capsys):
         (tmp_path / "file").touch()
