@@ -58,6 +58,23 @@ _PUSH_ONE = """
 INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, payload) VALUES (%s, %s, %s, %s, %s, %s)
 """
 
+_PUSH_UNIQUE = f"""
+WITH lapsed AS (
+    UPDATE vtasks_lock SET task_id = %(task)s, keep = %(keep)s, expires = {_NOW} + %(ttl)s
+    WHERE lock_key = %(key)s AND expires <= {_NOW}
+    RETURNING 1
+), locked AS (
+    INSERT INTO vtasks_lock (lock_key, task_id, keep, expires)
+    SELECT %(key)s, %(task)s, %(keep)s, {_NOW} + %(ttl)s WHERE NOT EXISTS (SELECT 1 FROM lapsed)
+    ON CONFLICT (lock_key) DO NOTHING
+    RETURNING 1
+)
+INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, payload)
+SELECT %(task)s, %(queue)s, %(state)s, %(rank)s, %(due)s, %(payload)s
+WHERE EXISTS (SELECT 1 FROM lapsed) OR EXISTS (SELECT 1 FROM locked)
+RETURNING task_id
+"""
+
 _PUSH_PLAIN = """
 INSERT INTO vtasks_task (task_id, queue, state, task_rank, due, payload)
 SELECT task_id, queue, state, task_rank, due, payload
@@ -205,10 +222,9 @@ class PostgreSQL:
 
     def push(self, connection: BaseDatabaseWrapper, rows: Sequence[NewRow]) -> set[str]:
         """Insert in one statement, locks included."""
+        if len(rows) == 1:
+            return self._push_one(connection, rows[0])
         plain = all(row.unique is None for row in rows)
-        if plain and len(rows) == 1:
-            self._execute(connection, _PUSH_ONE, rows[0].values())  # which is sooner planned
-            return {rows[0].task_id}
         if plain and len(rows) >= COPY_FROM:
             self._copy(connection, rows)
             return {row.task_id for row in rows}
@@ -220,6 +236,17 @@ class PostgreSQL:
         columns += [list(column) for column in zip(*locks, strict=True)]
         keys = [key for key, *_ in locks if key is not None]
         return {task_id for (task_id,) in self._execute(connection, _PUSH, [*columns, keys]).fetchall()}
+
+    def _push_one(self, connection: BaseDatabaseWrapper, row: NewRow) -> set[str]:
+        """Insert a row by statements that are planned in half the time of those for many."""
+        if row.unique is None:
+            self._execute(connection, _PUSH_ONE, row.values())
+            return {row.task_id}
+        task, queue, state, rank, due, payload = row.values()
+        key, _, keep, ttl = row.lock()
+        values = {"task": task, "queue": queue, "state": state, "rank": rank, "due": due, "payload": payload}
+        cursor = self._execute(connection, _PUSH_UNIQUE, {**values, "key": key, "keep": keep, "ttl": ttl})
+        return {task_id for (task_id,) in cursor.fetchall()}
 
     def announce(self, connection: BaseDatabaseWrapper, queues: Iterable[str]) -> None:
         """NOTIFY after the commit: inside the caller's transaction it would serialise all commits."""
@@ -312,7 +339,9 @@ class PostgreSQL:
                 copy.write_row(row.values())
 
     @staticmethod
-    def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> psycopg.Cursor[Any]:
+    def _execute(
+        connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any] | Mapping[str, Any]
+    ) -> psycopg.Cursor[Any]:
         """Execute with server-side binding, whatever the project's default, so that arrays travel in binary."""
         _connect(connection)
         with connection.wrap_database_errors:
