@@ -4,13 +4,25 @@ import re
 
 import pytest
 
-from load_tests.chaos import command  # noqa: F401 - whose imports fill SCENARIOS
-from load_tests.chaos.scenario import SCENARIOS
+from load_tests.chaos import command, tables  # noqa: F401 - whose imports fill SCENARIOS
+from load_tests.chaos.scenario import EVERYWHERE, SCENARIOS
+from load_tests.chaos.soak import Endurance
 from tests.integration.workers import ROOT
 
 PAGE = ROOT / "docs" / "explanation" / "reliability.md"
 TESTS = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "tests").rglob("*.py")}
-NO_NAMES = {"SystemExit", "OOM", "READONLY", "BUSY", "LOADING", "NOREPLICAS", "MISCONF"}
+KEPT = ROOT / "load_tests" / "results"
+NO_NAMES = {
+    "PROMETHEUS_MULTIPROC_DIR",
+    "VtasksQueueTooOld",
+    "SystemExit",
+    "OOM",
+    "READONLY",
+    "BUSY",
+    "LOADING",
+    "NOREPLICAS",
+    "MISCONF",
+}
 """What a fault is called."""
 
 
@@ -58,3 +70,27 @@ def test_each_class_of_tests_stands_in_the_file_that_is_named_beside_it():
     for name, file in pairs:
         [text] = [text for path, text in TESTS.items() if str(path).endswith(file)]
         assert f"class {name}:" in text
+
+
+def kept(what):
+    """Return the reports that the page quotes."""
+    return [report for file in sorted((KEPT / what).glob("*.jsonl")) for report in tables.read(file)]
+
+
+def test_the_page_says_of_the_runs_what_the_kept_reports_say():
+    assert tables.summary(kept("chaos")) in PAGE.read_text()
+
+
+def test_each_scenario_was_run_on_each_store_that_it_applies_to():
+    runs = {(report["scenario"], report["backend"]) for report in kept("chaos")}
+
+    assert runs == {(name, kind) for name, one in SCENARIOS.items() for kind in EVERYWHERE & one.stores}
+
+
+def test_the_page_says_of_the_soaks_what_the_kept_samples_say():
+    for report in kept("soak"):
+        endurance = Endurance()
+        endurance.times, endurance.samples = report["times"], report["samples"]
+        rows = endurance.table().splitlines()[1:]
+
+        assert "\n".join(rows) in PAGE.read_text(), report["backend"]
