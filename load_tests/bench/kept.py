@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from load_tests.bench.results import COMMON, Line
+from load_tests.bench.results import COMMON, Line, last_line
 
 DIRECTORY = "load_tests/results"
 DIGITS = 6
@@ -18,6 +18,8 @@ def write(path: Path, lines: Iterable[Line]) -> None:
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
         values = json.loads(line.to_json(), parse_float=_rounded)
+        if "error" in values:
+            values["error"] = last_line(values["error"])
         shared = {name: values.pop(name) for name in SHARED if name in values}
         groups[json.dumps({COMMON: shared})].append(values)
     texts = [text for head, some in groups.items() for text in (head, *map(json.dumps, some))]

@@ -71,6 +71,11 @@ class Line:
         return json.dumps({name: value for name, value in asdict(self).items() if value not in (None, {})})
 
 
+def last_line(error: str) -> str:
+    """Return what a report says of an error; above it stand paths of whoever measured."""
+    return "".join(error.splitlines()[-1:])
+
+
 def read(paths: Iterable[Path]) -> list[Line]:
     """Return the lines of files."""
     return [line for path in paths for line in _read(path)]

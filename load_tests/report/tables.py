@@ -7,7 +7,7 @@ from statistics import median
 
 from load_tests.bench import contender
 from load_tests.bench.contender import BASELINE
-from load_tests.bench.results import Line
+from load_tests.bench.results import Line, last_line
 from load_tests.figures import cores, number
 from load_tests.report import goals
 from load_tests.report.summary import Key, Summary
@@ -114,8 +114,8 @@ def reason(line: Line) -> str:
     """Return why a line has no valid figures."""
     if line.skipped:
         return line.skipped
-    if line.error:
-        return f"failed: {line.error.splitlines()[-1]}"
+    if line.error is not None:
+        return f"failed: {last_line(line.error)}"
     return f"invalid: {line.missing} tasks missing, {line.doubled} doubled"
 
 

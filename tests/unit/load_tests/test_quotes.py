@@ -63,6 +63,11 @@ def test_the_kept_results_are_small():
     assert sum(path.stat().st_size for path in KEPT) < LARGE
 
 
+@pytest.mark.parametrize("path", ["/work", "/home", "/root", "/tmp", "site-packages"])  # noqa: S108 - none is used
+def test_the_kept_results_name_no_path_of_who_measured(path):
+    assert not [text for file in KEPT for text in file.read_text().splitlines() if path in text]
+
+
 def arguments(lines, document, out, *more):
     import argparse
 

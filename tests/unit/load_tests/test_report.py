@@ -10,6 +10,7 @@ LINES = [
     line(None, contender="celery", skipped="runs no async def"),
     line(5, contender="rq", missing=2),
     line(None, contender="arq", error="Traceback\nConnectionError: gone"),
+    line(None, contender="saq", error=""),
 ]
 
 
@@ -26,6 +27,7 @@ def test_what_was_not_measured_is_said_with_the_reason(tmp_path):
     assert "| valkey | celery | – | runs no async def | noop |" in text
     assert "| valkey | rq | 1 of 1 | invalid: 2 tasks missing, 0 doubled | noop |" in text
     assert "| valkey | arq | 1 of 1 | failed: ConnectionError: gone | noop |" in text
+    assert "| valkey | saq | 1 of 1 | failed:  | noop |" in text
 
 
 def test_equal_reasons_are_counted_with_the_repetitions_that_have_them(tmp_path):

@@ -38,6 +38,13 @@ def test_lines_that_are_kept_are_read_as_they_were_with_what_they_share_written_
     assert path.read_text().count("abc") == 2  # for each contender
 
 
+def test_of_an_error_the_last_line_is_kept(tmp_path):
+    path = tmp_path / "kept.jsonl"
+    error = '  File "/home/me/checkout/module.py", line 1\nConnectionError: gone'
+    kept.write(path, [line(None, error=error), line(None, error="")])
+    assert [each.error for each in read([path])] == ["ConnectionError: gone", ""]
+
+
 def test_a_ratio_is_that_of_the_same_repetition_of_the_same_run():
     summary = Summary([*both([100, 300, 200], [10, 10, 40]), *both([80], [1], run="another")])
     ratio = summary.ratio(KEY, "vtasks")
