@@ -19,6 +19,8 @@ from load_tests.bench.workers import Workers
 
 PATIENCE = 30.0
 """Seconds without a task after which no more is to come."""
+PATIENT_FOR = 1 / 3
+"""The part of a short wait after which the same is so."""
 FILL_WITHIN = 600.0
 POLL = 0.02
 LONG_ENOUGH = 0.5
@@ -142,10 +144,11 @@ class Bout:
         """Return True when so many tasks have begun, False when no more do, or not in time; or raise."""
         assert self.workers is not None
         began = time.monotonic()
-        seen, deadline = -1, began + PATIENCE
+        patience = min(PATIENCE, PATIENT_FOR * within)
+        seen, deadline = -1, began + patience
         while (now := records.written(self.records)) < count:
             if now > seen:
-                seen, deadline = now, time.monotonic() + PATIENCE
+                seen, deadline = now, time.monotonic() + patience
             if self.workers.have_ended() or time.monotonic() > deadline:
                 if strict or not now:
                     raise StalledError(f"{now} of {count} tasks ran.\n{self.workers.last_words()}")

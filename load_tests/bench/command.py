@@ -110,6 +110,8 @@ def _told(line: Line) -> str:
     figures += [f"{name} {number(value)}" for name, value in costs.items() if value is not None]
     if line.foreign is not None:
         figures.append(f"foreign cores {cores(line.foreign)}")
+    if line.is_cut_short:
+        figures.append("cut short")
     if not line.is_valid:
-        figures.append(f"INVALID: {line.missing} missing, {line.doubled} doubled")
+        figures.append(f"INVALID: {line.inexactness}")
     return f"{head}{(line.repetition or 0) + 1}: {line.count:,} tasks, " + ", ".join(figures)

@@ -39,7 +39,7 @@ def enqueue(bout: Bout, count: int) -> Measurement:
     bout.wait_for(first, within=CHECK_SECONDS * bout.share)
     runs, exactness = bout.end(range(first))
     if len(runs) < first and not bout.has_stalled:
-        exactness = exactness._replace(missing=0)  # so many could not all have their turn
+        exactness = exactness._replace(missing=None)  # so many could not all have their turn
     return Measurement(figures, len(runs), exactness)
 
 
@@ -84,7 +84,7 @@ def backlog(size: int, bout: Bout, count: int) -> Measurement:
     waiting = bout.fill(task, size, seconds=FILL_SECONDS * bout.share)
     count = min(count, waiting)
     bout.start()
-    bout.wait_for(count)
+    bout.wait_for(count, strict=True)
     assert bout.workers is not None
     bout.workers.kill()
     runs = records.read(bout.records)

@@ -20,7 +20,8 @@ class Run(NamedTuple):
 class Exactness(NamedTuple):
     """Tasks that never ran, and runs that were too many."""
 
-    missing: int
+    missing: int | None
+    """None: unknown, as the time was too short for all of them."""
     doubled: int
 
 

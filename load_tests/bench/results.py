@@ -34,6 +34,7 @@ class Line:
     """None: it never happened."""
     count: int = 0
     missing: int | None = None
+    """None where doubled ones were counted: unknown, see ``is_cut_short``."""
     doubled: int | None = None
     worker_ms: float | None = None
     server_ms: float | None = None
@@ -60,6 +61,17 @@ class Line:
     def is_valid(self) -> bool:
         """Tell whether it was measured and each task ran exactly once."""
         return self.skipped is None and self.error is None and not self.missing and not self.doubled
+
+    @property
+    def inexactness(self) -> str:
+        """Return how many tasks did not run exactly once."""
+        missing = "unknown how many" if self.missing is None else f"{self.missing} tasks"
+        return f"{missing} missing, {self.doubled} doubled"
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Tell whether the time was too short for all tasks to run, so that nobody knows whether some are missing."""
+        return self.is_valid and self.missing is None and self.doubled is not None
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:

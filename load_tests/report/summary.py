@@ -125,8 +125,8 @@ class Summary:
         }
 
     def unmeasured(self) -> list[Line]:
-        """Return the lines of those that could not be measured, or whose tasks did not run exactly once."""
-        return [line for line in self.lines if not line.is_valid]
+        """Return the lines of those that could not be measured, or whose tasks did not run exactly once, that one knows."""
+        return [line for line in self.lines if not line.is_valid or line.is_cut_short]
 
 
 def divide(lines: Iterable[Line]) -> list[Summary]:

@@ -96,7 +96,7 @@ def _shares(lines: Iterable[Line]) -> dict[float, list[str]]:
 
 
 def unmeasured(summary: Summary) -> Table | None:
-    """Return a table of what could not be measured, how often, and why."""
+    """Return a table of what could not be measured, or not to its end, how often, and why."""
     reasons: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for line in summary.unmeasured():
         reasons[line.backend, line.scenario, line.contender].append(reason(line))
@@ -111,12 +111,14 @@ def unmeasured(summary: Summary) -> Table | None:
 
 
 def reason(line: Line) -> str:
-    """Return why a line has no valid figures."""
+    """Return why a line has no valid figures, or what is not known of it."""
     if line.skipped:
         return line.skipped
     if line.error is not None:
         return f"failed: {last_line(line.error)}"
-    return f"invalid: {line.missing} tasks missing, {line.doubled} doubled"
+    if line.is_cut_short:
+        return "cut short: counts, though nobody knows whether tasks are missing"
+    return f"invalid: {line.inexactness}"
 
 
 def markdown(summaries: Iterable[Summary]) -> str:

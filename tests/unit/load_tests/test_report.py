@@ -39,6 +39,20 @@ def test_equal_reasons_are_counted_with_the_repetitions_that_have_them(tmp_path)
     assert "| vtasks | 5 |  | 1 of 4 |" in text.splitlines()
 
 
+def test_what_was_cut_short_counts_and_is_listed(tmp_path):
+    cut = [line(5, scenario="enqueue", figure="one/s", contender="rq", repetition=n, missing=None) for n in (0, 1)]
+    command.write(divide([line(5), *cut]), tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    why = "cut short: counts, though nobody knows whether tasks are missing"
+    assert f"| valkey | rq | 2 of 2 | {why} | enqueue |" in lines
+    assert "| rq | 5 (5–5) |  | 2 |" in lines
+
+
+def test_a_task_that_ran_twice_is_told_also_where_those_that_are_missing_are_unknown(tmp_path):
+    command.write(divide([line(5, contender="rq", missing=None, doubled=3)]), tmp_path)
+    assert "invalid: unknown how many missing, 3 doubled" in (tmp_path / "report.md").read_text()
+
+
 def test_who_does_not_work_on_a_backend_is_told_of_once_and_in_no_scenarios_table(tmp_path):
     absent = [
         line(None, scenario=name, contender="rq", skipped="does not work on valkey") for name in ("noop", "sleep")

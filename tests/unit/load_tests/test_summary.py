@@ -58,6 +58,16 @@ def test_what_lost_or_doubled_a_task_does_not_count():
     assert len(summary.unmeasured()) == 2
 
 
+def test_what_was_cut_short_counts_and_is_kept_as_that(tmp_path):
+    path = tmp_path / "kept.jsonl"
+    kept.write(path, [line(10, missing=None), line(10, doubled=None, missing=None, repetition=1)])
+    cut, whole = read([path])
+    assert (cut.is_cut_short, whole.is_cut_short) == (True, False)
+    summary = Summary([cut, whole])
+    assert summary.spread(KEY, "vtasks") == Spread((10, 10))
+    assert summary.unmeasured() == [cut]
+
+
 def test_a_repetition_that_only_one_has_makes_no_ratio():
     assert Summary(both([1, 2], [])).ratio(KEY, "vtasks") is None
 
