@@ -183,6 +183,21 @@ class Bout:
         runs = records.read(self.records)
         return runs, records.exactness(runs, set(expected))
 
+    def note_apart(self) -> None:
+        """Let what begins from now on be noted apart from what has begun before."""
+        self.records = self._directory / f"records-{self._runs}-again"
+        self.records.mkdir()
+        self._environ["BENCH_RECORDS"] = str(self.records)
+
+    def wait_until_begun(self, number: int) -> None:
+        """Return when the task of a number has begun; raise when it does not."""
+        assert self.workers is not None
+        deadline = time.monotonic() + PATIENCE
+        while all(run.number != number for run in records.read(self.records)):
+            if self.workers.have_ended() or time.monotonic() > deadline:
+                raise StalledError(f"Task {number:,} has not begun.\n{self.workers.last_words()}")
+            time.sleep(POLL)
+
     def kill_worker_of(self, number: int) -> float:
         """Kill the process that runs a task, at once; return when."""
         pid = next(run.pid for run in records.read(self.records) if run.number == number)

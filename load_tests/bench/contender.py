@@ -48,6 +48,9 @@ class Contender:
     """
     lacks: Mapping[str, str] = field(default_factory=dict)
     """Scenarios that it cannot take part in, and why."""
+    takes_over: bool = False
+    """Whether workers that are started anew run at once what the last have left, which ``give_back`` of the module may
+    have put into the queue again."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """What its workers and its producer need in their environment."""
 

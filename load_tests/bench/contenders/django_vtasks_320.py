@@ -15,5 +15,6 @@ CONTENDER = Contender(
     worker=each_alone(
         ["python", "-m", "django", "runworker", "--verbosity=0", "--queue={queue}", "--concurrency={concurrency}"]
     ),
+    takes_over=True,
     environ={"DJANGO_SETTINGS_MODULE": "on_vtasks.settings"},
 )

@@ -19,5 +19,6 @@ CONTENDER = Contender(
             *("--processes={processes}", "--concurrency={concurrency}"),
         ]
     ),
+    takes_over=True,
     environ={"DJANGO_SETTINGS_MODULE": "on_vtasks.settings"},
 )

@@ -2,7 +2,8 @@
 
 BENCH_MODULE names the contender's module. It has ``enqueue(task, args)`` or ``aenqueue(task, args)``, and where it can
 ``enqueue_many(task, [args])``, ``enqueue_unique(task, args)`` and ``prepare()``, or their twins; with
-``enqueue_of(task)`` or its twin, what a user calls is called without a step between.
+``enqueue_of(task)`` or its twin, what a user calls is called without a step between. ``give_back(queue)`` puts what
+ended workers have left into their queue again, where these do not do that themselves.
 """
 
 import asyncio
@@ -53,6 +54,11 @@ class Producer:
     def prepare(self):
         if function := self.has("prepare", "aprepare"):
             self.run(function)
+        return {}
+
+    def give_back(self, queue):
+        if function := self.has("give_back"):
+            self.run(function, queue)
         return {}
 
     def fill(self, task, first, number, seconds=3600.0):

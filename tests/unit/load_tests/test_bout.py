@@ -1,6 +1,7 @@
 """What a measurement waits for, on a clock that waits for nobody."""
 
 import array
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,29 +10,36 @@ import pytest
 from load_tests.bench import bout as bouts
 from load_tests.bench import contender, others
 from load_tests.bench.bout import PATIENCE, Bout, StalledError
-from load_tests.bench.records import Exactness
+from load_tests.bench.records import Exactness, Run
+from load_tests.bench.scenarios import Drain
 from load_tests.bench.stores import SQLite
 
 
 class Watched(Bout):
     """A bout whose workers begin tasks at given seconds; no process is started."""
 
-    def __init__(self, directory, moments=(), *, share=1.0):
-        super().__init__(contender.load("vtasks"), Path("python"), SQLite(None), seed=0, share=share)
-        self.records, self.moments, self.now = directory, list(moments), 0.0
-        self.workers = SimpleNamespace(have_ended=lambda: False, last_words=lambda: "last words", stop=lambda: None)
+    def __init__(self, directory, moments=(), *, share=1.0, who="vtasks"):
+        super().__init__(contender.load(who), Path("python"), SQLite(None), seed=0, share=share)
+        self.records = self._directory = directory
+        self.moments, self.now, self.numbers = list(moments), 0.0, [0] * len(moments)
+        self.filled, self.starts, self._environ = [], 0, {}
+        self.workers = SimpleNamespace(
+            have_ended=lambda: False, last_words=lambda: "last words", pss=lambda: (1.0, 1), cpu_seconds=lambda: 0.0
+        )
         self.producer = SimpleNamespace(ask=lambda do, **_: {"count": 5, "rate": 5.0})
 
     def fill(self, task, count, first=0, seconds=0.0):
+        self.filled.append((count, first))
         return count
 
     def start(self, *_, **__):
+        self.starts += 1
         return self.workers
 
     def sleep(self, seconds):
         self.now += seconds
-        begun = sum(moment <= self.now for moment in self.moments)
-        (self.records / "1.runs").write_bytes(array.array("d", [0.0] * 2 * begun).tobytes())
+        begun = [(number, at) for number, at in zip(self.numbers, self.moments, strict=True) if at <= self.now]
+        (self.records / "1.runs").write_bytes(array.array("d", chain.from_iterable(begun)).tobytes())
 
 
 @pytest.fixture
@@ -71,6 +79,40 @@ def test_workers_that_go_on_until_the_wait_is_over_have_not_stalled(watch):
     assert not bout.wait_for(20, within=15.0)
     assert not bout.has_stalled
     assert bout.now == pytest.approx(15.0, abs=0.1)
+
+
+def test_a_task_of_a_number_is_waited_for(watch):
+    bout = watch([1.0, 2.0])
+    bout.numbers = [7, 3]
+    bout.wait_until_begun(3)
+    assert bout.now == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_task_that_does_not_begin_among_others_is_an_error(watch):
+    bout = watch([1.0])
+    with pytest.raises(StalledError, match="Task 1,234 has not begun.\nlast words"):
+        bout.wait_until_begun(1234)
+    assert bout.now == pytest.approx(PATIENCE, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "starts", "found"),
+    [
+        ("vtasks", Exactness(0, 0), 2, Exactness(0, 3)),
+        (contender.BASELINE, Exactness(0, 0), 2, Exactness(0, 3)),
+        ("vtasks", Exactness(1, 0), 1, Exactness(1, 0)),
+        ("vtasks", Exactness(0, 1), 1, Exactness(0, 1)),
+        ("rq", Exactness(0, 0), 1, Exactness(0, 0)),
+    ],
+)
+def test_workers_start_anew_where_they_would_run_what_was_left(watch, name, first, starts, found):
+    bout = watch([0.0, 0.0], who=name)
+    bout.numbers = [0, 2]
+    ends = iter([([Run(0, 0.0, 1), Run(1, 1.0, 1)], first), ([], Exactness(0, 3))])
+    bout.end = lambda expected: next(ends)
+    assert Drain()(bout, 2).exactness == found
+    assert bout.starts == starts
+    assert bout.filled == [(2, 0), (1, 2)][:starts]
 
 
 def test_whether_tasks_are_missing_is_unknown_where_the_time_was_too_short_for_all(watch):

@@ -4,7 +4,10 @@ from functools import cache
 
 from on_django import aenqueue, aenqueue_of, enqueue, enqueue_of, prepare, task_of
 
-__all__ = ["aenqueue", "aenqueue_of", "aenqueue_unique", "enqueue", "enqueue_many", "enqueue_of", "prepare"]
+__all__ = [
+    *("aenqueue", "aenqueue_of", "aenqueue_unique", "enqueue", "enqueue_many", "enqueue_of"),
+    *("give_back", "prepare"),
+]
 UNIQUE_TTL = 600
 
 
@@ -15,6 +18,12 @@ def enqueue_many(task, calls):
 
 async def aenqueue_unique(task, args):
     await _unique(task).aenqueue(*args)
+
+
+async def give_back(queue):
+    from on_vtasks.left import give_back
+
+    await give_back(_backend(), queue)
 
 
 @cache
