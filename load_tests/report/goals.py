@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from load_tests.bench.contender import BASELINE
 from load_tests.bench.results import OWN
 from load_tests.figures import number
 from load_tests.report.summary import Key, Spread, Summary
@@ -41,15 +42,22 @@ class Verdict:
     """Whether a goal is met, and by what."""
 
     goal: Goal
-    ours: Spread
-    theirs: Spread | None
-    ratio: Spread | None
+    ours: Spread | None
+    theirs: Spread | None = None
+    ratio: Spread | None = None
     beside: str = ""
     """What else is to be known of the figure."""
+    invalid: int = 0
+    """How many repetitions of ours do not count, of how many."""
+    of: int = 0
 
     @property
     def is_met(self) -> bool | None:
-        """Tell whether it is met, None where there is nothing to compare with."""
+        """Tell whether it is met, None where it was not measured or there is nothing to compare with."""
+        if self.invalid:
+            return False
+        if self.ours is None:
+            return None
         enough = self.goal.enough
         if enough is not None and self.ours.median is not None and self.ours.median >= enough:
             return True
@@ -61,35 +69,39 @@ class Verdict:
         compare = operator.ge if self.goal.kind is Kind.TIMES_AT_LEAST else operator.le
         return bool(compare(median, self.goal.limit))
 
+    def __str__(self) -> str:
+        if self.invalid:
+            return f"{NOT_MET} ({self.invalid} of {self.of} invalid)"
+        if self.ours is None:
+            return "not measured"
+        return {True: "met", False: NOT_MET, None: "nothing to compare with"}[self.is_met]
+
     def row(self) -> list[str]:
         """Return the cells of a table."""
         key = self.goal.key
-        met = {True: "met", False: "**not met**", None: "nothing to compare with"}[self.is_met]
         ratio = "" if self.ratio is None else f"{number(self.ratio.median)}×"
-        theirs = "" if self.theirs is None else spread(self.theirs)
-        return [
-            key.backend,
-            key.scenario,
-            key.figure + self.beside,
-            spread(self.ours),
-            theirs,
-            ratio,
-            str(self.goal),
-            met,
-        ]
+        ours, theirs = ("" if values is None else spread(values) for values in (self.ours, self.theirs))
+        return [key.backend, key.scenario, key.figure + self.beside, ours, theirs, ratio, str(self.goal), str(self)]
 
 
+NOT_MET = "**not met**"
 HEAD = ["backend", "scenario", "figure", "this package", "django-vtasks 3.2.0", "ratio", "goal", ""]
 
 
 def judge(summary: Summary) -> Iterator[Verdict]:
-    """Yield a verdict for each goal whose figure was measured."""
+    """Yield a verdict for each goal of a backend that this package was measured on."""
+    backends = {line.backend for line in summary.lines if line.contender == US}
     for goal in GOALS:
-        if ours := summary.spread(goal.key, US):
-            theirs = summary.spread(goal.key, "django_vtasks_320")
-            waiting = summary.spread(goal.key._replace(figure="waiting"), US)
-            beside = f" with {number(waiting.median)} waiting" if waiting else ""
-            yield Verdict(goal, ours, theirs, summary.ratio(goal.key, US), beside)
+        if goal.key.backend in backends:
+            yield _verdict(summary, goal)
+
+
+def _verdict(summary: Summary, goal: Goal) -> Verdict:
+    ours, theirs = summary.spread(goal.key, US), summary.spread(goal.key, BASELINE)
+    waiting = summary.spread(goal.key._replace(figure="waiting"), US)
+    beside = f" with {number(waiting.median)} waiting" if waiting else ""
+    valid, of = summary.attempts(goal.key.backend, goal.key.scenario, US)
+    return Verdict(goal, ours, theirs, summary.ratio(goal.key, US), beside, invalid=of - valid, of=of)
 
 
 def spread(values: Spread) -> str:

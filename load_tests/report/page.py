@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from load_tests.report.goals import NOT_MET
 from load_tests.report.summary import Summary
 from load_tests.report.tables import Table, head, tables
 
@@ -47,5 +48,5 @@ def _section(table: Table, directory: Path) -> str:
 
 
 def _cell(text: str) -> str:
-    kind = {"met": ' class="met"', "**not met**": ' class="missed"'}.get(text, "")
-    return f"<td{kind}>{escape(text.strip('*'))}</td>"
+    kind = ' class="met"' if text == "met" else ' class="missed"' if text.startswith(NOT_MET) else ""
+    return f"<td{kind}>{escape(text.replace('**', ''))}</td>"

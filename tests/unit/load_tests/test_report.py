@@ -116,6 +116,15 @@ def test_the_page_needs_no_other_file(tmp_path):
     assert "31,000 (30,000–32,000)" in text
 
 
+def test_a_goal_that_is_not_met_is_marked_on_the_page(tmp_path):
+    command.write([Summary([line(5, missing=1), line(5, scenario="idle", figure="% CPU")])], tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert '<td class="missed">not met (1 of 1 invalid)</td>' in text
+    assert '<td class="missed">not met</td>' in text
+    assert "<td>not measured</td>" in text
+    assert '<td class="met">met</td>' in written(tmp_path, "report.html")
+
+
 def test_what_contenders_say_is_no_markup(tmp_path):
     command.write([Summary([*LINES, line(None, contender="huey", error="<b>|")])], tmp_path)
     assert "<b>" not in (tmp_path / "report.html").read_text()
