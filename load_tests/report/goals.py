@@ -7,6 +7,7 @@ from enum import Enum
 
 from load_tests.bench.contender import BASELINE
 from load_tests.bench.results import OWN
+from load_tests.bench.stores import BACKENDS
 from load_tests.figures import number
 from load_tests.report.summary import Key, Spread, Summary
 
@@ -141,11 +142,8 @@ GOALS = [
     _goal("valkey", "idle", "% CPU", Kind.AT_MOST, 0.1),
     _goal("valkey", "memory", "connections/process", Kind.AT_MOST, 3),
     _goal("valkey", "memory", "MB PSS", Kind.AT_MOST, 170),
-    *(_goal(backend, "restart", "ms to run again", Kind.AT_MOST, 200) for backend in ("valkey", "postgres", "sqlite")),
-    *(
-        _goal(backend, f"{OWN}restart", "ms to ready", Kind.AT_MOST, 100)
-        for backend in ("valkey", "postgres", "sqlite")
-    ),
-    *(_goal(backend, "backlog", "cost ratio", Kind.AT_MOST, 1.3) for backend in ("valkey", "postgres", "sqlite")),
-    *(_goal(backend, f"{OWN}claim_cost", "ratio", Kind.AT_MOST, 1.3) for backend in ("valkey", "postgres", "sqlite")),
+    *(_goal(backend, "restart", "ms to run again", Kind.AT_MOST, 200) for backend in BACKENDS),
+    *(_goal(backend, f"{OWN}restart", "ms to ready", Kind.AT_MOST, 100) for backend in BACKENDS),
+    *(_goal(backend, "backlog", "cost ratio", Kind.AT_MOST, 1.3) for backend in BACKENDS),
+    *(_goal(backend, f"{OWN}claim_cost", "ratio", Kind.AT_MOST, 1.3) for backend in BACKENDS),
 ]

@@ -3,6 +3,7 @@ import pytest
 from load_tests.bench import catalogue
 from load_tests.bench.contender import BASELINE
 from load_tests.bench.results import OWN
+from load_tests.bench.stores import BACKENDS
 from load_tests.report import goals
 from load_tests.report.summary import Summary
 from tests.unit.load_tests.lines import both, line
@@ -99,6 +100,11 @@ def test_a_goal_of_which_nothing_was_measured_says_so_where_something_else_was()
 
 def test_who_is_not_there_has_no_goals():
     assert not list(goals.judge(Summary([line(5, contender="rq")])))
+
+
+@pytest.mark.parametrize("scenario", ["restart", "own-restart", "backlog", "own-claim_cost"])
+def test_recovery_and_the_cost_of_a_long_queue_have_goals_on_every_store(scenario):
+    assert [goal.key.backend for goal in goals.GOALS if goal.key.scenario == scenario] == list(BACKENDS)
 
 
 def test_every_goal_is_of_a_scenario_that_there_is():
