@@ -13,6 +13,7 @@ from load_tests.figures import cores, number
 from load_tests.lines import append
 
 FEW = list(contenders.GOALS_ARE_OF)
+OUT = Path(".cache/bench/results.jsonl")
 BACKEND = "valkey"
 """Where tasks are unless the command line says."""
 
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="wait, up to two minutes each, until others use no more than this",
     )
     add("--here", action="store_true", help="with the Python that runs this, instead of an environment of its own")
-    add("--out", type=Path, help="append results to this file (default: .cache/bench/results.jsonl)")
+    add("--out", type=Path, help=f"append results to this file (default: {OUT}; own: none is written)")
 
 
 def given(arguments: argparse.Namespace) -> list[str]:
@@ -45,7 +46,7 @@ def given(arguments: argparse.Namespace) -> list[str]:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, with a bar on the terminal, a line for each result, and all of it in a file."""
     matrix = _matrix(arguments)
-    out: Path = arguments.out or Path(".cache/bench/results.jsonl")
+    out: Path = arguments.out or OUT
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -43,6 +43,11 @@ def test_each_line_tells_how_many_cores_others_used(words, tmp_path):
         assert 0.0 <= json.loads(line)["foreign"] < os.cpu_count()
 
 
+def test_the_help_says_where_results_go():
+    said = " ".join(load_tests("bench", "--help").split())
+    assert "append results to this file (default: .cache/bench/results.jsonl; own: none is written)" in said
+
+
 def test_a_contender_that_there_is_not_is_said_before_anything_is_measured():
     done = run("bench", "--contender=sidekiq")
     assert done.returncode == 1
