@@ -5,6 +5,8 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from tests import servers
+
 CONCURRENCY = 100
 BASELINE = "django_vtasks_320"
 """The contender whose figures are the unit of all goals."""
@@ -69,25 +71,35 @@ class Contender:
 def each_alone(command: list[str]) -> Callable[[int, int, str], Commands]:
     """Return the commands of a worker that is one process: as many as are asked for.
 
-    ``{concurrency}``, ``{queue}`` and ``{number}`` (of the process) in the command are filled in.
+    ``{concurrency}``, ``{queue}``, ``{number}`` (of the process) and ``{port}`` (free, for each) in the command are
+    filled in.
     """
 
     def commands(processes: int, concurrency: int, queue: str) -> Commands:
         return [
-            [word.format(concurrency=concurrency, queue=queue, number=number) for word in command]
-            for number in range(processes)
+            [word.format(concurrency=concurrency, queue=queue, number=number, port=port) for word in command]
+            for number, port in enumerate(free_ports(processes))
         ]
 
     return commands
 
 
 def one_parent(command: list[str]) -> Callable[[int, int, str], Commands]:
-    """Return the command of a worker that starts its processes itself: ``{processes}`` says how many."""
+    """Return the command of a worker that starts its processes itself: ``{processes}`` says how many, ``{port}`` is free."""
 
     def commands(processes: int, concurrency: int, queue: str) -> Commands:
-        return [[word.format(processes=processes, concurrency=concurrency, queue=queue) for word in command]]
+        (port,) = free_ports(1)
+        return [[word.format(processes=processes, concurrency=concurrency, queue=queue, port=port) for word in command]]
 
     return commands
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens to, each another."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(servers.free_port())
+    return list(ports)
 
 
 def names() -> list[str]:

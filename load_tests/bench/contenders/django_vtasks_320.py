@@ -13,7 +13,10 @@ CONTENDER = Contender(
         "VTASKS_MAX_RESCUES; members of a batch in Valkey are lost: at most once"
     ),
     worker=each_alone(
-        ["python", "-m", "django", "runworker", "--verbosity=0", "--queue={queue}", "--concurrency={concurrency}"]
+        [
+            *("python", "-m", "django", "runworker", "--verbosity=0", "--queue={queue}"),
+            *("--concurrency={concurrency}", "--metrics-port={port}"),
+        ]
     ),
     takes_over=True,
     environ={"DJANGO_SETTINGS_MODULE": "on_vtasks.settings"},

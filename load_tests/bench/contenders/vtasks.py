@@ -16,7 +16,7 @@ CONTENDER = Contender(
     worker=one_parent(
         [
             *("python", "-m", "django", "runworker", "--verbosity=0", "--queue={queue}"),
-            *("--processes={processes}", "--concurrency={concurrency}"),
+            *("--processes={processes}", "--concurrency={concurrency}", "--metrics-port={port}"),
         ]
     ),
     takes_over=True,

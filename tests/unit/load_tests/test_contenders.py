@@ -25,6 +25,15 @@ def test_a_contender_starts_as_many_processes_as_are_asked_for(name):
     assert not any("{" in word for command in commands for word in command)
 
 
+@pytest.mark.parametrize("name", contender.GOALS_ARE_OF)
+def test_who_is_in_a_goal_serves_metrics_each_process_of_its_own_on_another_port(name, monkeypatch):
+    drawn = iter([11_000, 11_000, 11_001])
+    monkeypatch.setattr(contender.servers, "free_port", lambda: next(drawn))
+    commands = contender.load(name).worker(2, 100, "default")
+    ports = {word for command in commands for word in command if word.startswith("--metrics-port=")}
+    assert ports == {f"--metrics-port={11_000 + number}" for number in range(len(commands))}
+
+
 def test_this_project_and_the_baseline_come_first():
     assert contender.names()[:2] == ["vtasks", contender.BASELINE]
 
