@@ -115,11 +115,13 @@ class Bout:
         """Enqueue tasks with numbers from ``first``; return how many, in the time."""
         return int(self.producer.ask("fill", task=task, first=first, number=count, seconds=seconds)["count"])
 
-    def start(self, processes: int = 1, concurrency: int = CONCURRENCY, queue: str = "default") -> Workers:
-        """Start workers."""
+    def start(
+        self, processes: int = 1, concurrency: int = CONCURRENCY, queue: str = "default", receivers: str = ""
+    ) -> Workers:
+        """Start workers; ``receivers`` is the kind of what they connect to the signals that tell of a run."""
         self._others = self.store.connections() or 0
         commands = self.contender.worker(processes, concurrency, queue)
-        environ = self._environ | {"BENCH_CONCURRENCY": str(concurrency)}
+        environ = self._environ | {"BENCH_CONCURRENCY": str(concurrency), "BENCH_RECEIVERS": receivers}
         self.workers = Workers(commands, environ, self._directory)
         self._all_workers.append(self.workers)
         return self.workers

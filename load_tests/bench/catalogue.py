@@ -20,6 +20,8 @@ def scenarios(backlog: int = MILLION) -> dict[str, Scenario]:
         _drain("sleep", Drain("sleep")),
         _drain("payload", Drain("payload"), most=PAYLOADS),
         _drain("batch", Drain("batch", queue="batches", unit="members/s")),
+        _drain("receivers", Drain("noop", receivers="plain")),
+        _drain("receivers_async", Drain("noop", receivers="awaited")),
         Scenario("enqueue", others.enqueue),
         Scenario("storm", others.storm),
         Scenario("latency", others.latency, most=STEADY),

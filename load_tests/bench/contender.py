@@ -28,6 +28,10 @@ NO_ASYNC_ENQUEUE = {
 }
 
 
+OF_SIGNALS = "receivers", "receivers_async"
+"""The scenarios of those who send signals of their runs as Django says."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contender:
     """A task queue, and how to install it, start its workers and enqueue in it."""
@@ -53,6 +57,8 @@ class Contender:
     takes_over: bool = False
     """Whether workers that are started anew run at once what the last have left, which ``give_back`` of the module may
     have put into the queue again."""
+    signals: bool = False
+    """Whether its module connects receivers to the signals that tell of a run."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """What its workers and its producer need in their environment."""
 
@@ -65,6 +71,8 @@ class Contender:
         """Return why it does not take part, None if it does."""
         if backend not in self.backends:
             return NOT_THERE.format(backend)
+        if scenario in OF_SIGNALS and not self.signals:
+            return "is compared without receivers of signals"
         return self.lacks.get(scenario)
 
 
@@ -85,7 +93,10 @@ def each_alone(command: list[str]) -> Callable[[int, int, str], Commands]:
 
 
 def one_parent(command: list[str]) -> Callable[[int, int, str], Commands]:
-    """Return the command of a worker that starts its processes itself: ``{processes}`` says how many, ``{port}`` is free."""
+    """Return the command of a worker that starts its processes itself: ``{processes}`` says how many.
+
+    ``{port}`` is one that is free.
+    """
 
     def commands(processes: int, concurrency: int, queue: str) -> Commands:
         (port,) = free_ports(1)

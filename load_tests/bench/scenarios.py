@@ -43,9 +43,11 @@ class Drain:
     processes: int = 1
     queue: str = "default"
     unit: str = "tasks/s"
+    receivers: str = ""
+    """The kind of what is connected to the signals that tell of a run: ``plain``, ``awaited``; or nothing is."""
 
     def __call__(self, bout: Bout, count: int) -> Measurement:
-        """Drain ``count`` tasks; what had begun but was not settled runs again in workers that take over, and is doubled."""
+        """Drain ``count`` tasks; of who takes over, what was not settled runs again, and is doubled."""
         workers = self.begin(bout, count)
         bout.wait_for(1)
         before = bout.sample()
@@ -63,10 +65,10 @@ class Drain:
     def begin(self, bout: Bout, count: int, first: int = 0) -> Workers:
         """Fill the queue, and let workers loose."""
         bout.fill(self.task or bout.contender.quickest, count, first)
-        return bout.start(self.processes, queue=self.queue)
+        return bout.start(self.processes, queue=self.queue, receivers=self.receivers)
 
     def _unsettled(self, bout: Bout, number: int) -> int:
-        """Start workers anew beside one more task, of this number; return how many others begin that had begun before."""
+        """Start workers anew beside one more task, of this number; return how many others begin once more."""
         bout.note_apart()
         bout.producer.ask("give_back", queue=self.queue)
         self.begin(bout, 1, first=number)

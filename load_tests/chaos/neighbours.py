@@ -7,6 +7,8 @@ from load_tests.chaos.run import Run
 
 COST = 0.1
 """The part of its rate."""
+BEHIND = 1.0
+"""Seconds by which a feeder may be late with what it makes up for afterwards."""
 TIMES, SLACK = 2.0, 0.1
 """The 99th percentile of its waits may be so many times what it was, and so many seconds more, on a busy machine."""
 
@@ -18,7 +20,7 @@ def judge_rate(run: Run, queue: str, since: float, until: float | None = None) -
     """
     events, until = run.ledger.events(), until or time.monotonic()
     asked = len(queues.accepted(events, queue, since, until))
-    least = account.SLOWER * run.usual_of[queue] * (until - since)
+    least = account.SLOWER * run.usual_of[queue] * max(0.0, until - since - BEHIND)
     run.expect(asked >= least, f"queue {queue} took in {asked} meanwhile, and {least:.0f} at least were to be")
     ended = queues.ended(events, queue, since, until)
     run.facts |= {"asked of the other queue": asked, "ended there": ended}

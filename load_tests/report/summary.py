@@ -125,7 +125,7 @@ class Summary:
         }
 
     def unmeasured(self) -> list[Line]:
-        """Return the lines of those that could not be measured, or whose tasks did not run exactly once, that one knows."""
+        """Return the lines of what could not be measured, or where not each task is known to have run exactly once."""
         return [line for line in self.lines if not line.is_valid or line.is_cut_short]
 
 

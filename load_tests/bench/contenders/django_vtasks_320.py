@@ -19,5 +19,6 @@ CONTENDER = Contender(
         ]
     ),
     takes_over=True,
+    signals=True,
     environ={"DJANGO_SETTINGS_MODULE": "on_vtasks.settings"},
 )

@@ -9,7 +9,7 @@ from load_tests.chaos.scenario import SCENARIOS
 
 FEEDER, WORKER = 1, 2
 SINCE, UNTIL = 10.0, 20.0
-USUAL = 20.0
+USUAL = 20.0 * 10 / 9
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import array
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,10 +24,11 @@ class Watched(Bout):
         self.records = self._directory = directory
         self.moments, self.now, self.numbers = list(moments), 0.0, [0] * len(moments)
         self.filled, self.starts, self._environ = [], 0, {}
-        self.workers = SimpleNamespace(
+        workers: Any = SimpleNamespace(
             have_ended=lambda: False, last_words=lambda: "last words", pss=lambda: (1.0, 1), cpu_seconds=lambda: 0.0
         )
-        self.producer = SimpleNamespace(ask=lambda do, **_: {"count": 5, "rate": 5.0})
+        producer: Any = SimpleNamespace(ask=lambda *_, **__: {"count": 5, "rate": 5.0})
+        self.workers, self.producer = workers, producer
 
     def fill(self, task, count, first=0, seconds=0.0):
         self.filled.append((count, first))
@@ -90,7 +92,7 @@ def test_a_task_of_a_number_is_waited_for(watch):
 
 def test_a_task_that_does_not_begin_among_others_is_an_error(watch):
     bout = watch([1.0])
-    with pytest.raises(StalledError, match="Task 1,234 has not begun.\nlast words"):
+    with pytest.raises(StalledError, match=r"Task 1,234 has not begun.\nlast words"):
         bout.wait_until_begun(1234)
     assert bout.now == pytest.approx(PATIENCE, abs=0.1)
 
@@ -108,22 +110,24 @@ def test_a_task_that_does_not_begin_among_others_is_an_error(watch):
 def test_workers_start_anew_where_they_would_run_what_was_left(watch, name, first, starts, found):
     bout = watch([0.0, 0.0], who=name)
     bout.numbers = [0, 2]
-    ends = iter([([Run(0, 0.0, 1), Run(1, 1.0, 1)], first), ([], Exactness(0, 3))])
-    bout.end = lambda expected: next(ends)
-    assert Drain()(bout, 2).exactness == found
+    ends = iter([([Run(0, 0.0, 1), Run(1, 0.5, 1)], first), ([Run(2, 9.0, 2)], Exactness(0, 3))])
+    bout.end = lambda _: next(ends)
+    measured = Drain()(bout, 2)
+    assert measured.exactness == found
+    assert (measured.count, measured.figures) == (2, {"tasks/s": 2.0})  # of the first run alone
     assert bout.starts == starts
     assert bout.filled == [(2, 0), (1, 2)][:starts]
 
 
 def test_whether_tasks_are_missing_is_unknown_where_the_time_was_too_short_for_all(watch):
     bout = watch([2.0 * n for n in range(20)], share=0.25)
-    bout.end = lambda expected: ([None] * 8, Exactness(12, 0))
+    bout.end = lambda _: ([None] * 8, Exactness(12, 0))
     assert others.enqueue(bout, 0).exactness == Exactness(None, 0)
 
 
 def test_tasks_are_missing_where_workers_stalled(watch):
     bout = watch([1.0], share=0.25)
-    bout.end = lambda expected: ([None], Exactness(19, 0))
+    bout.end = lambda _: ([None], Exactness(19, 0))
     assert others.enqueue(bout, 0).exactness == Exactness(19, 0)
 
 

@@ -7,6 +7,7 @@ from load_tests.bench import contender, environment
 from load_tests.bench.catalogue import scenarios
 from load_tests.bench.others import WAYS
 from load_tests.bench.stores import BACKENDS
+from tests import servers
 
 
 @pytest.mark.parametrize("name", contender.names())
@@ -28,7 +29,7 @@ def test_a_contender_starts_as_many_processes_as_are_asked_for(name):
 @pytest.mark.parametrize("name", contender.GOALS_ARE_OF)
 def test_who_is_in_a_goal_serves_metrics_each_process_of_its_own_on_another_port(name, monkeypatch):
     drawn = iter([11_000, 11_000, 11_001])
-    monkeypatch.setattr(contender.servers, "free_port", lambda: next(drawn))
+    monkeypatch.setattr(servers, "free_port", lambda: next(drawn))
     commands = contender.load(name).worker(2, 100, "default")
     ports = {word for command in commands for word in command if word.startswith("--metrics-port=")}
     assert ports == {f"--metrics-port={11_000 + number}" for number in range(len(commands))}
@@ -51,3 +52,5 @@ def test_a_contender_that_lacks_something_says_so():
     assert contender.load("celery").excuse("noop", "valkey") == "runs no async def"
     assert contender.load("celery").excuse("noop", "sqlite") == "does not work on sqlite"
     assert contender.load("vtasks").excuse("noop", "sqlite") is None
+    assert contender.load("vtasks").excuse("receivers", "sqlite") is None
+    assert contender.load("celery").excuse("receivers", "valkey") == "is compared without receivers of signals"

@@ -49,6 +49,20 @@ def test_the_call_that_connects_is_no_part_of_a_rate(tmp_path, do, least):
     assert answer["rate"] > least  # of 200 calls a second, and 2 while it connects
 
 
+@pytest.mark.parametrize(
+    ("module", "left"),
+    [("async def give_back(queue): open('given-back', 'w').write(queue)", "batches"), ("", None)],
+    ids=["by its module", "by its workers themselves"],
+)
+def test_what_workers_have_left_is_given_back(tmp_path, module, left):
+    (tmp_path / "contender.py").write_text(module)
+    environ = {"BENCH_MODULE": "contender", "BENCH_SEED": "1"}
+    with producer(tmp_path, (environment.INSIDE / "produce.py").read_text(), environ) as asked:
+        asked.ask("give_back", queue="batches")
+    written = tmp_path / "given-back"
+    assert (written.read_text() if written.exists() else None) == left
+
+
 def producer(directory, script, environ=None, **options):
     (directory / "produce.py").write_text(script)
     values = os.environ | {"PYTHONPATH": str(directory)} | (environ or {})

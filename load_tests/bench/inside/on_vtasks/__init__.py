@@ -5,8 +5,14 @@ from functools import cache
 from on_django import aenqueue, aenqueue_of, enqueue, enqueue_of, prepare, task_of
 
 __all__ = [
-    *("aenqueue", "aenqueue_of", "aenqueue_unique", "enqueue", "enqueue_many", "enqueue_of"),
-    *("give_back", "prepare"),
+    "aenqueue",
+    "aenqueue_of",
+    "aenqueue_unique",
+    "enqueue",
+    "enqueue_many",
+    "enqueue_of",
+    "give_back",
+    "prepare",
 ]
 UNIQUE_TTL = 600
 

@@ -10,9 +10,10 @@ async def give_back(backend, queue):
 
 
 async def _give_back_in_valkey(backend, queue):
-    for key in await backend.driver.scan_all(backend._get_key("processing:*")):
-        while (task := await backend.driver.rpop(key)) is not None:
-            await backend.driver.lpush(backend._get_key(f"q:{queue}"), [task])
+    key_of, driver = backend._get_key, backend.driver  # noqa: SLF001 - it has no door to what was left
+    for key in await driver.scan_all(key_of("processing:*")):
+        while (task := await driver.rpop(key)) is not None:
+            await driver.lpush(key_of(f"q:{queue}"), [task])
 
 
 async def _give_back_in_database():
