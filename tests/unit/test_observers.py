@@ -74,8 +74,8 @@ async def report(observer, way, run, value=None):
         observer.started(run)
         observer.finished(run, value)
     else:
-        await observer.astarted(run)
-        await observer.afinished(run, value)
+        await observer.astarted([run])
+        await observer.afinished([(run, value, sys.exception())])
 
 
 both_ways = pytest.mark.parametrize("way", ["on a thread", "on the loop"])
@@ -312,7 +312,7 @@ async def test_receivers_of_both_kinds_are_called(way, observer, run):
 
     with connected(task_finished, receiver), connected(task_finished, areceiver):
         if way == "on the loop":
-            await observer.afinished(run, 3)
+            await observer.afinished([(run, 3, None)])
         else:
             await asyncio.to_thread(observer.finished, run, 3)
 
@@ -326,10 +326,75 @@ async def test_on_the_loop_a_synchronous_receiver_does_not_block_it(observer, ru
         threads.append(threading.current_thread())
 
     with connected(task_finished, receiver):
-        await observer.afinished(run, 3)
+        await observer.afinished([(run, 3, None)])
 
     assert threads
     assert threads != [threading.current_thread()]
+
+
+async def test_on_the_loop_nothing_leaves_it_for_receivers_that_are_awaited(observer, run, monkeypatch):
+    """A visit to a thread and back takes as long as some tens of tasks that do nothing."""
+    threads = []
+
+    async def receiver(sender, **kwargs):
+        await asyncio.sleep(0)
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(observers, "sync_to_async", None)
+    with connected(task_started, receiver), connected(task_finished, receiver):
+        await report(observer, "on the loop", run)
+
+    assert threads == [threading.current_thread()] * 2
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_on_the_loop_several_runs_are_told_in_one_go_each_with_its_own_error(kind, observer):
+    runs, errors = [a_run(), a_run(failure=FAILURE), a_run(failure=FAILURE)], [None, KeyError("one"), KeyError("two")]
+    heard, threads = [], set()
+
+    def receiver(sender, task_result, **kwargs):
+        heard.append((task_result, sys.exception()))
+        threads.add(threading.current_thread())
+
+    async def areceiver(sender, **kwargs):
+        await asyncio.sleep(0)
+        receiver(sender, **kwargs)
+
+    with connected(task_finished, receiver if kind == "def" else areceiver):
+        await observer.afinished([(run, None, error) for run, error in zip(runs, errors, strict=True)])
+
+    assert heard == [(run.result, error) for run, error in zip(runs, errors, strict=True)]
+    assert len(threads) == 1
+    assert [error.__traceback__ for error in errors if error] == [None, None]
+
+
+async def test_who_waits_for_a_receiver_can_be_cancelled(observer, run):
+    waits = asyncio.Event()
+
+    async def receiver(sender, **kwargs):
+        waits.set()
+        await asyncio.sleep(100)
+
+    with connected(task_started, receiver):
+        telling = asyncio.ensure_future(observer.astarted([run]))
+        await waits.wait()
+        telling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await telling
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_on_the_loop_not_even_an_exit_of_a_receiver_comes_through(kind, observer, run, caplog):
+    def receiver(sender, **kwargs):
+        raise SystemExit("a receiver's own idea")
+
+    async def areceiver(sender, **kwargs):
+        receiver(sender)
+
+    with connected(task_finished, receiver if kind == "def" else areceiver):
+        await observer.afinished([(run, 3, None)])
+
+    assert "A receiver failed on task tests.app.tasks.add" in caplog.text
 
 
 @both_ways

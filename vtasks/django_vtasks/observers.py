@@ -1,9 +1,11 @@
 """The one place that turns what happens to tasks into signals, log lines and counts."""
 
+import asyncio
 import logging
-import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -151,15 +153,7 @@ def ended(sender: type, result: AnyResult) -> None:
 
 def ended_by(error: BaseException | None, sender: type, result: AnyResult) -> None:
     """Tell that a backend without a worker has run a task, as if the error were being handled, if there is one."""
-    if error is None:
-        ended(sender, result)
-        return
-    trace = error.__traceback__
-    try:
-        raise error  # noqa: TRY301 - where else
-    except BaseException:  # noqa: BLE001 - receivers look for what is being handled
-        ended(sender, result)
-    error.__traceback__ = trace
+    _while_handling(error, partial(ended, sender, result))
 
 
 def worker_began(sender: type, node: str, queues: Sequence[str]) -> None:
@@ -172,6 +166,12 @@ def worker_ended(sender: type, node: str, queues: Sequence[str]) -> None:
     """Tell that a worker has ended its work."""
     worker_stopped.send_robust(sender, node=node, queues=list(queues))
     logger.info("Worker %s has stopped", node)
+
+
+type Receiver = Callable[..., Any]
+type End = tuple[Run, Any, BaseException | None]
+"""A run, what it returned, and what it raised."""
+type Told = tuple[Run, AnyResult, BaseException | None]
 
 
 class Run(msgspec.Struct, eq=False):
@@ -217,7 +217,7 @@ class Run(msgspec.Struct, eq=False):
 class Observer:
     """Report runs to the log and to Django's signals.
 
-    An exception of a receiver is logged; what is no Exception, such as SystemExit, comes through.
+    An exception of a receiver is logged; what is no Exception, such as SystemExit, comes through on a thread.
 
     The synchronous methods are called on the thread that runs the task, the others on the loop. finished()
     is called while the task's exception, if any, is being handled.
@@ -233,9 +233,9 @@ class Observer:
         elif _django_logs(task_started, log_task_started, logging.INFO):
             log_task_started(self._sender, run.result)
 
-    async def astarted(self, run: Run) -> None:
-        """Report the start of a run to the project's receivers, on the thread of the task's lane."""
-        await sync_to_async(task_started.send_robust)(self._sender, task_result=run.result)
+    async def astarted(self, runs: Sequence[Run]) -> None:
+        """Report the starts of runs that have a lane in common to the project's receivers; see _asend()."""
+        await _asend(task_started, log_task_started, self._sender, [(run, run.result, None) for run in runs])
 
     def finished(self, run: Run, value: Any) -> None:
         """Report the end of a run, which returned ``value`` unless it failed."""
@@ -245,11 +245,12 @@ class Observer:
         elif _django_logs(task_finished, log_task_finished, logging.INFO if run.failure is None else logging.ERROR):
             log_task_finished(self._sender, run.finished_result(value))
 
-    async def afinished(self, run: Run, value: Any) -> None:
-        """Report the end of a run to the project's receivers, on the thread of the task's lane."""
-        _log(run)
-        result, error = run.finished_result(value), sys.exception()
-        await sync_to_async(_send_while_handling)(error, task_finished, self._sender, result)
+    async def afinished(self, ends: Sequence[End]) -> None:
+        """Report the ends of runs that have a lane in common to the project's receivers; see _asend()."""
+        for run, _, _ in ends:
+            _log(run)
+        told = [(run, run.finished_result(value), error) for run, value, error in ends]
+        await _asend(task_finished, log_task_finished, self._sender, told)
 
     @staticmethod
     def rejected(claim: Claim, failure: TaskFailure) -> None:
@@ -292,15 +293,77 @@ class Observer:
         return _someone_listens(task_finished, log_task_finished)
 
 
-def _send_while_handling(error: BaseException | None, signal: Signal, sender: type, result: AnyResult) -> None:
-    """Send a signal whose receivers, Django's own among them, look for the error in ``sys.exc_info()``."""
+@contextmanager
+def harmless(run: Run, *, but: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
+    """Log what a receiver raises: not even SystemExit, or being cancelled, changes what became of a run."""
+    try:
+        yield
+    except but:
+        raise
+    except BaseException:
+        logger.exception("A receiver failed on task %s id=%s", run.task.module_path, run.claim.envelope.id)
+
+
+async def _asend(signal: Signal, djangos_own: Receiver, sender: type, told: Sequence[Told]) -> None:
+    """Tell a signal's receivers of runs: one that is awaited on the loop, a plain function on the thread of the lane.
+
+    Signal.asend_robust() would go to that thread for each run, and for what only logs.
+    """
+    plain, awaited = signal._live_receivers(sender)  # noqa: SLF001
+    if plain == [djangos_own]:
+        _tell(signal, sender, plain, told)
+    elif plain:
+        await sync_to_async(_tell)(signal, sender, plain, told)
+    for each in told if awaited else ():
+        await asyncio.gather(*(_atell(signal, sender, receiver, *each) for receiver in awaited))
+
+
+def _tell(signal: Signal, sender: type, receivers: Sequence[Receiver], told: Sequence[Told]) -> None:
+    """Call receivers for each run, while its error is being handled."""
+    for run, result, error in told:
+        for receiver in receivers:
+            with harmless(run), _robust(signal, receiver):
+                _while_handling(error, partial(receiver, signal=signal, sender=sender, task_result=result))
+
+
+async def _atell(
+    signal: Signal, sender: type, receiver: Receiver, run: Run, result: AnyResult, error: BaseException | None
+) -> None:
+    with harmless(run, but=asyncio.CancelledError), _robust(signal, receiver):
+        if error is None:
+            await receiver(signal=signal, sender=sender, task_result=result)
+            return
+        trace = error.__traceback__
+        try:
+            raise error  # noqa: TRY301 - see _while_handling()
+        except BaseException:  # noqa: BLE001
+            await receiver(signal=signal, sender=sender, task_result=result)
+        finally:
+            BaseException.with_traceback(error, trace)
+
+
+@contextmanager
+def _robust(signal: Signal, receiver: Receiver) -> Iterator[None]:
+    """Log an exception of a receiver as Signal.send_robust() does."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        signal._log_robust_failure(receiver, error)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _while_handling(error: BaseException | None, function: Callable[[], object]) -> None:
+    """Call a function that looks for an error in ``sys.exc_info()``, as Django's own receivers do."""
     if error is None:
-        signal.send_robust(sender, task_result=result)
+        function()
         return
+    trace = error.__traceback__
     try:
         raise error  # noqa: TRY301 - where else
     except BaseException:  # noqa: BLE001 - raised to be handled
-        signal.send_robust(sender, task_result=result)
+        function()
+    finally:
+        # Its trace grows with each; not by assignment, which an exception that is a frozen dataclass refuses.
+        BaseException.with_traceback(error, trace)
 
 
 def _someone_listens(signal: Signal, djangos_own: Any) -> bool:

@@ -133,13 +133,15 @@ class SilentObserver:
     def finished(self, run: Any, value: Any) -> None:
         self.ends.append((run, value))
 
-    async def astarted(self, run: Any) -> None:
+    async def astarted(self, runs: Any) -> None:
         await self.on_start()
-        self.started(run)
+        for run in runs:
+            self.started(run)
 
-    async def afinished(self, run: Any, value: Any) -> None:
+    async def afinished(self, ends: Any) -> None:
         await self.on_end()
-        self.finished(run, value)
+        for run, value, _ in ends:
+            self.finished(run, value)
 
     def rejected(self, claim: Claim, failure: Any) -> None:
         self.rejects.append((claim, failure))

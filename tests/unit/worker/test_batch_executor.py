@@ -328,13 +328,17 @@ class TestReceivers:
         assert caplog.text.count("A receiver failed on task") == 4
 
     async def test_those_that_need_the_loop_are_waited_for(self, stage):
+        story = []
+
         async def pause():
             await asyncio.sleep(0)
+            story.append("pause")
 
         made = stage(of_kind("async", len), observer=SilentObserver(on_start=pause, on_end=pause))
 
         assert await made.run("work", "work") == [SUCCEEDED] * 2
         assert len(made.observer.starts) == len(made.observer.ends) == 2
+        assert story == ["pause"] * 2, "once for all members"
 
 
 class TestHook:

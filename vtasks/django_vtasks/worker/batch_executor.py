@@ -9,9 +9,9 @@ from typing import Any
 from django_vtasks import batches, results
 from django_vtasks.batches import Fates
 from django_vtasks.brokers.base import Claim, TaskFailure
-from django_vtasks.observers import Run
+from django_vtasks.observers import Run, harmless
 from django_vtasks.results import AnyTask
-from django_vtasks.worker.executor import NO_THREAD, End, Executor, harmless, is_async, outcome_of
+from django_vtasks.worker.executor import NO_THREAD, End, Executor, is_async, outcome_of
 from django_vtasks.worker.outcome import Outcome, failure_of
 
 type _Ended = tuple[Run, BaseException | None, TracebackType | None]
@@ -65,23 +65,14 @@ class BatchExecutor(Executor):
         begun = time.monotonic()
         value = None  # for a hook that swallows what the function raises
         if self._observer.tells_of_start():
-            for run in runs:
-                with harmless(run):
-                    self._observer.started(run)
+            self._report_starts_here(runs)
         try:
             with self._hooked(runs[0]):
                 value = runs[0].task.func(_members(runs))
             fates = batches.fates_of_return(value, _ids(runs))
         except BaseException as error:  # noqa: BLE001 - the border to user code: SystemExit fails a batch, no more
             fates = batches.fates_of_error(error, _ids(runs))
-        for run, reason, trace in self._told_of(runs, fates):
-            try:
-                _raise(reason)
-            except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
-                self._report_end_here(run, None)
-                _restore(error, trace)
-            else:
-                self._report_end_here(run, None)
+        self._report_ends_here(self._told_of(runs, fates))
         seconds = time.monotonic() - begun
         return [(run.claim, outcome_of(run), seconds) for run in runs]
 
@@ -108,14 +99,7 @@ class BatchExecutor(Executor):
             if (not_its_fault := self._not_a_failure(error)) is not None:
                 return not_its_fault
             fates = batches.fates_of_error(error, _ids(runs))
-        for run, reason, trace in self._told_of(runs, fates):
-            try:
-                _raise(reason)
-            except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
-                await self._report_end(run, None)
-                _restore(error, trace)
-            else:
-                await self._report_end(run, None)
+        await self._report_ends(self._told_of(runs, fates))
         return None
 
     def _told_of(self, runs: Sequence[Run], fates: Fates) -> list[_Ended]:
@@ -124,13 +108,36 @@ class BatchExecutor(Executor):
             return _ended(runs, fates)
         return [each for each in _ended(runs, fates) if each[1] is not None] if fates else []
 
-    async def _report_starts(self, runs: Iterable[Run]) -> None:
-        for run in runs if self._observer.tells_of_start() else ():
-            with harmless(run, but=asyncio.CancelledError):
-                if self._observer.start_needs_loop():
-                    await self._observer.astarted(run)
-                else:
-                    self._observer.started(run)
+    async def _report_starts(self, runs: Sequence[Run]) -> None:
+        if not self._observer.tells_of_start():
+            return
+        if self._observer.start_needs_loop():
+            with harmless(runs[0], but=asyncio.CancelledError):
+                await self._observer.astarted(runs)
+        else:
+            self._report_starts_here(runs)
+
+    def _report_starts_here(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            with harmless(run):
+                self._observer.started(run)
+
+    async def _report_ends(self, ends: Sequence[_Ended]) -> None:
+        if ends and self._observer.finish_needs_loop():
+            with harmless(ends[0][0]):
+                await self._observer.afinished([(run, None, error) for run, error, _ in ends])
+        else:
+            self._report_ends_here(ends)
+
+    def _report_ends_here(self, ends: Iterable[_Ended]) -> None:
+        for run, reason, trace in ends:
+            try:
+                _raise(reason)
+            except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
+                self._report_end_here(run, None)
+                _restore(error, trace)
+            else:
+                self._report_end_here(run, None)
 
 
 def _runs(task: AnyTask, members: Iterable[Claim]) -> list[Run]:

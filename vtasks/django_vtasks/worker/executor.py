@@ -4,8 +4,8 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any
@@ -14,7 +14,7 @@ from django.tasks import TaskContext
 
 from django_vtasks.brokers.base import Claim, TaskFailure
 from django_vtasks.errors import TaskUnavailable
-from django_vtasks.observers import Observer, Run
+from django_vtasks.observers import Observer, Run, harmless
 from django_vtasks.publishing import plain
 from django_vtasks.results import AnyTask
 from django_vtasks.worker.lanes import NoThread, OrmLanes, ThreadLanes
@@ -164,7 +164,7 @@ class Executor:
             if observer.tells_of_start():
                 with harmless(run, but=asyncio.CancelledError):
                     if observer.start_needs_loop():
-                        await observer.astarted(run)
+                        await observer.astarted([run])
                     else:
                         observer.started(run)
             value = plain(await self._call_async(run, self._arguments(run), run.claim.envelope.kwargs))
@@ -173,7 +173,7 @@ class Executor:
                 return not_its_fault
             run.finished_at = time.time()
             run.failure = failure_of(error)
-            await self._report_end(run, None)
+            await self._report_end(run, None, error)
         else:
             run.finished_at = time.time()
             if observer.tells_of_end(run):
@@ -186,10 +186,10 @@ class Executor:
             return CANCELLED
         return NO_THREAD if isinstance(error, NoThread) else None
 
-    async def _report_end(self, run: Run, value: Any) -> None:
+    async def _report_end(self, run: Run, value: Any, error: BaseException | None = None) -> None:
         with harmless(run):
             if self._observer.finish_needs_loop():
-                await self._observer.afinished(run, value)
+                await self._observer.afinished([(run, value, error)])
             else:
                 self._observer.finished(run, value)
 
@@ -220,17 +220,6 @@ class Executor:
         if not isinstance(hooked, AbstractContextManager):
             raise TypeError("VTASKS_TASK_CONTEXT must return a synchronous context manager for a def task.")
         return hooked
-
-
-@contextmanager
-def harmless(run: Run, *, but: type[BaseException] | tuple[()] = ()) -> Iterator[None]:
-    """Log what a receiver raises: not even SystemExit, or being cancelled, changes what became of a run."""
-    try:
-        yield
-    except but:
-        raise
-    except BaseException:
-        logger.exception("A receiver failed on task %s id=%s", run.task.module_path, run.claim.envelope.id)
 
 
 _NOTHING = ExitStack()
