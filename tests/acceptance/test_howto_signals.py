@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from django.tasks import TaskResultStatus
 from django.tasks.signals import task_finished  # noqa: TID251 - a user's receiver
@@ -16,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "howto" / "signals.md"
 
 async def test_a_receiver_as_printed_counts_what_has_ended():
     [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    names = {}
+    names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102 - our own page
     envelope = Envelope(id="1", task=add.module_path, queue="default", args=[], kwargs={}, enqueued_at=1.0)
 
