@@ -340,7 +340,7 @@ async def test_on_the_loop_nothing_leaves_it_for_receivers_that_are_awaited(obse
         await asyncio.sleep(0)
         threads.append(threading.current_thread())
 
-    monkeypatch.setattr(observers, "sync_to_async", None)
+    monkeypatch.setattr(observers, "_tell_in_lane", None)
     with connected(task_started, receiver), connected(task_finished, receiver):
         await report(observer, "on the loop", run)
 
