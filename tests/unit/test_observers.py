@@ -1,6 +1,7 @@
 """What happens to a task reaches Django's signals and the log; no receiver can hurt the one who reports."""
 
 import asyncio
+import contextvars
 import logging
 import sys
 import threading
@@ -366,6 +367,27 @@ async def test_on_the_loop_several_runs_are_told_in_one_go_each_with_its_own_err
     assert heard == [(run.result, error) for run, error in zip(runs, errors, strict=True)]
     assert len(threads) == 1
     assert [error.__traceback__ for error in errors if error] == [None, None]
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_on_the_loop_a_task_has_what_receivers_have_bound_for_it(kind, observer, run):
+    """As structlog and OpenTelemetry do."""
+    one, two = contextvars.ContextVar("one", default=""), contextvars.ContextVar("two", default="")
+
+    def bind(variable):
+        def receiver(sender, task_result, **kwargs):
+            variable.set(task_result.id)
+
+        async def areceiver(sender, **kwargs):
+            await asyncio.sleep(0)
+            receiver(sender, **kwargs)
+
+        return receiver if kind == "def" else areceiver
+
+    with connected(task_started, bind(one)), connected(task_started, bind(two)):
+        await observer.astarted([run])
+
+    assert (one.get(), two.get()) == (ENVELOPE.id, ENVELOPE.id)
 
 
 async def test_who_waits_for_a_receiver_can_be_cancelled(observer, run):

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -315,7 +315,7 @@ async def _asend(signal: Signal, djangos_own: Receiver, sender: type, told: Sequ
     elif plain:
         await _tell_in_lane(signal, sender, plain, told)
     for each in told if awaited else ():
-        await asyncio.gather(*(_atell(signal, sender, receiver, *each) for receiver in awaited))
+        await _beside_each_other(_atell(signal, sender, receiver, *each) for receiver in awaited)
 
 
 def _tell(signal: Signal, sender: type, receivers: Sequence[Receiver], told: Sequence[Told]) -> None:
@@ -343,6 +343,14 @@ async def _atell(
             await receiver(signal=signal, sender=sender, task_result=result)
         finally:
             BaseException.with_traceback(error, trace)
+
+
+async def _beside_each_other(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Await coroutines in the context of who awaits: what they bind for logs or traces, the task that follows has."""
+    current = asyncio.current_task()
+    assert current is not None
+    loop, context = asyncio.get_running_loop(), current.get_context()
+    await asyncio.gather(*(loop.create_task(coroutine, context=context) for coroutine in coroutines))
 
 
 @contextmanager
