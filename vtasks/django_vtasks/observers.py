@@ -153,7 +153,7 @@ def ended(sender: type, result: AnyResult) -> None:
 
 def ended_by(error: BaseException | None, sender: type, result: AnyResult) -> None:
     """Tell that a backend without a worker has run a task, as if the error were being handled, if there is one."""
-    _while_handling(error, partial(ended, sender, result))
+    while_handling(error, partial(ended, sender, result))
 
 
 def worker_began(sender: type, node: str, queues: Sequence[str]) -> None:
@@ -323,7 +323,7 @@ def _tell(signal: Signal, sender: type, receivers: Sequence[Receiver], told: Seq
     for run, result, error in told:
         for receiver in receivers:
             with harmless(run), _robust(signal, receiver):
-                _while_handling(error, partial(receiver, signal=signal, sender=sender, task_result=result))
+                while_handling(error, partial(receiver, signal=signal, sender=sender, task_result=result))
 
 
 _tell_in_lane = sync_to_async(_tell)  # once: to ask what kind of function it is takes a tenth of a task's time
@@ -338,7 +338,7 @@ async def _atell(
             return
         trace = error.__traceback__
         try:
-            raise error  # noqa: TRY301 - see _while_handling()
+            raise error  # noqa: TRY301 - see while_handling()
         except BaseException:  # noqa: BLE001
             await receiver(signal=signal, sender=sender, task_result=result)
         finally:
@@ -362,7 +362,7 @@ def _robust(signal: Signal, receiver: Receiver) -> Iterator[None]:
         signal._log_robust_failure(receiver, error)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def _while_handling(error: BaseException | None, function: Callable[[], object]) -> None:
+def while_handling(error: BaseException | None, function: Callable[[], object]) -> None:
     """Call a function that looks for an error in ``sys.exc_info()``, as Django's own receivers do."""
     if error is None:
         function()
@@ -373,7 +373,8 @@ def _while_handling(error: BaseException | None, function: Callable[[], object])
     except BaseException:  # noqa: BLE001 - raised to be handled
         function()
     finally:
-        # Its trace grows with each; not by assignment, which an exception that is a frozen dataclass refuses.
+        # Runs may share one, whose trace would grow with each. Not by assignment, which an exception that is a frozen
+        # dataclass refuses.
         BaseException.with_traceback(error, trace)
 
 

@@ -3,19 +3,19 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
+from functools import partial
 from typing import Any
 
 from django_vtasks import batches, results
 from django_vtasks.batches import Fates
 from django_vtasks.brokers.base import Claim, TaskFailure
-from django_vtasks.observers import Run, harmless
+from django_vtasks.observers import Run, harmless, while_handling
 from django_vtasks.results import AnyTask
 from django_vtasks.worker.executor import NO_THREAD, End, Executor, is_async, outcome_of
 from django_vtasks.worker.outcome import Outcome, failure_of
 
-type _Ended = tuple[Run, BaseException | None, TracebackType | None]
-"""A run that is over, its error, and the trace that this had."""
+type _Ended = tuple[Run, BaseException | None]
+"""A run that is over, and its error."""
 
 NO_CONTEXT = TaskFailure(
     "django_vtasks.errors.InvalidTask",
@@ -125,19 +125,13 @@ class BatchExecutor(Executor):
     async def _report_ends(self, ends: Sequence[_Ended]) -> None:
         if ends and self._observer.finish_needs_loop():
             with harmless(ends[0][0]):
-                await self._observer.afinished([(run, None, error) for run, error, _ in ends])
+                await self._observer.afinished([(run, None, error) for run, error in ends])
         else:
             self._report_ends_here(ends)
 
     def _report_ends_here(self, ends: Iterable[_Ended]) -> None:
-        for run, reason, trace in ends:
-            try:
-                _raise(reason)
-            except BaseException as error:  # noqa: BLE001 - receivers look for what is being handled
-                self._report_end_here(run, None)
-                _restore(error, trace)
-            else:
-                self._report_end_here(run, None)
+        for run, error in ends:
+            while_handling(error, partial(self._report_end_here, run, None))
 
 
 def _runs(task: AnyTask, members: Iterable[Claim]) -> list[Run]:
@@ -157,17 +151,6 @@ def _members(runs: Iterable[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def _raise(error: BaseException | None) -> None:
-    if error is not None:
-        raise error
-
-
-def _restore(error: BaseException, trace: TracebackType | None) -> None:
-    """Give an error the trace that it had: members share one, whose trace would grow with each."""
-    # Not by assignment, which an exception that is a frozen dataclass refuses.
-    BaseException.with_traceback(error, trace)
-
-
 def _ended(runs: Sequence[Run], fates: Fates) -> list[_Ended]:
     """Note the end of each run, and return it with its error; one that many share is put into words once."""
     now = time.time()
@@ -180,5 +163,5 @@ def _ended(runs: Sequence[Run], fates: Fates) -> list[_Ended]:
             if id(error) not in failures:
                 failures[id(error)] = failure_of(error)
             run.failure = failures[id(error)]
-        ends.append((run, error, None if error is None else error.__traceback__))
+        ends.append((run, error))
     return ends
